@@ -1,0 +1,13 @@
+"""Millpond's contract: what the operator, the workers, the client and the CLI agree on.
+
+Owns the kinds (`v1alpha1`), the state machines (`lifecycle`), the wire format (`envelope`, `events`), the subject and
+stream names (`subjects`) and the pure rules that several sides apply (`retry`, `durations`). Needs only pydantic and
+does no I/O, so any side may import it; it imports no other Millpond package.
+"""
+
+GROUP = "millpond.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+LABEL_POOL = f"{GROUP}/pool"
+LABEL_WORKER = f"{GROUP}/worker"

@@ -1,0 +1,121 @@
+"""The configuration of every stream and consumer, as JetStream API requests: pure, shared by operator and tests.
+
+The operator applies these; the worker and the client only use what is there. Shapes are those of the JetStream API
+(`$JS.API.STREAM.CREATE.<name>`, durations in nanoseconds).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from millpond_api import subjects
+
+NANOSECONDS = 1_000_000_000
+DUPLICATE_WINDOW = 120.0
+"""Seconds in which a second publish of the same task id is dropped by the server; later ones meet the claim."""
+
+
+@dataclass(frozen=True)
+class QueueConfig:
+    """What a pool's stream depends on. `lease` is the consumer's ack wait in seconds."""
+
+    namespace: str
+    pool: str
+    classes: tuple[str, ...] = ("default",)
+    max_depth: int = 100_000
+    max_age: float = 0.0
+    lease: float = 15.0
+    storage: str = "file"
+    replicas: int = 1
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+def events_stream(storage: str = "file", replicas: int = 1, max_age: float = 7 * 86400.0) -> dict[str, Any]:
+    """History, storage and feed in one; the last message of a subject is the state."""
+    return {
+        "name": subjects.STREAM_EVENTS,
+        "subjects": ["mp.events.>"],
+        "retention": "limits",
+        "discard": "old",
+        "storage": storage,
+        "num_replicas": replicas,
+        "max_msgs_per_subject": subjects.EVENTS_PER_TASK,
+        "max_age": int(max_age * NANOSECONDS),
+        "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
+        "allow_direct": True,
+        "republish": {"src": "mp.events.>", "dest": "mp.feed.>"},
+    }
+
+
+def delayed_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
+    """Schedules wait here; when due, the server writes them to `mp.due.…`, which the pools' streams source."""
+    return {
+        "name": subjects.STREAM_DELAYED,
+        "subjects": ["mp.later.*", "mp.due.>"],
+        "retention": "limits",
+        "discard": "old",
+        "storage": storage,
+        "num_replicas": replicas,
+        "allow_msg_schedules": True,
+        "allow_msg_ttl": True,
+        "allow_direct": True,
+        "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
+    }
+
+
+def dead_stream(storage: str = "file", replicas: int = 1, max_age: float = 30 * 86400.0) -> dict[str, Any]:
+    """Dead letters: the original message with its error, until somebody redrives or purges it."""
+    return {
+        "name": subjects.STREAM_DEAD,
+        "subjects": ["mp.dead.>"],
+        "retention": "limits",
+        "discard": "old",
+        "storage": storage,
+        "num_replicas": replicas,
+        "max_age": int(max_age * NANOSECONDS),
+        "allow_direct": True,
+        "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
+    }
+
+
+def pool_stream(queue: QueueConfig) -> dict[str, Any]:
+    """The pool's work queue. `max_msgs` with discard=new makes the bound the server's: a full queue refuses."""
+    ns, pool = queue.namespace, queue.pool
+    return {
+        "name": subjects.pool_stream(ns, pool),
+        "subjects": [subjects.tasks_all(ns, pool)],
+        "retention": "workqueue",
+        "discard": "new",
+        "storage": queue.storage,
+        "num_replicas": queue.replicas,
+        "max_msgs": queue.max_depth,
+        "max_age": int(queue.max_age * NANOSECONDS),
+        "duplicate_window": int(min(DUPLICATE_WINDOW, queue.max_age or DUPLICATE_WINDOW) * NANOSECONDS),
+        "allow_direct": True,
+        "republish": {
+            "src": subjects.tasks_all(ns, pool),
+            "dest": subjects.wake_all(ns, pool),
+            "headers_only": True,
+        },
+        "sources": [
+            {
+                "name": subjects.STREAM_DELAYED,
+                "subject_transforms": [{"src": subjects.due_all(ns, pool), "dest": subjects.tasks_all(ns, pool)}],
+            }
+        ],
+        "metadata": dict(queue.metadata),
+    }
+
+
+def class_consumer(queue: QueueConfig, task_class: str) -> dict[str, Any]:
+    """One durable pull consumer per class. `max_deliver` stays unlimited: reaching it would strand the message."""
+    return {
+        "durable_name": subjects.consumer(task_class),
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": int(queue.lease * NANOSECONDS),
+        "max_deliver": -1,
+        "max_ack_pending": 100_000,
+        "max_waiting": 10_000,
+        "filter_subject": subjects.tasks(queue.namespace, queue.pool, task_class),
+        "replay_policy": "instant",
+    }

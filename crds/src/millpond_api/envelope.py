@@ -1,0 +1,66 @@
+"""The envelope: what travels with a task beside its payload.
+
+It is one JSON object in the header `Mp-Envelope`; the body is the payload: `{"args": […], "kwargs": {…}}` in the
+envelope's codec. A message that cannot be read raises `MalformedTask`, which ends as a dead letter, never as a crash.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import pydantic
+from pydantic import Field
+
+from millpond_api.retry import RetryPolicy
+from millpond_api.wire import Wire
+
+
+class MalformedTask(ValueError):
+    """The message is not a Millpond task; the text says which part is wrong."""
+
+
+class Envelope(Wire):
+    """A task without its payload. `attempt` counts from 1; `retry` overrides the handler's and the pool's policy."""
+
+    v: int = 1
+    id: str
+    handler: str
+    codec: str = "json"
+    task_class: str = Field(default="default", alias="class")
+    attempt: int = Field(default=1, ge=1)
+    enqueued: datetime
+    deadline: datetime | None = None
+    retry: RetryPolicy | None = None
+    object: str = ""
+    parent: str = ""
+    trace: str = ""
+    """W3C traceparent of the submitter, empty when there is none."""
+
+    def next_attempt(self) -> "Envelope":
+        return self.model_copy(update={"attempt": self.attempt + 1})
+
+
+def parse_envelope(header: str | None) -> Envelope:
+    """The envelope in the header's text; MalformedTask when it is absent or not one."""
+    if not header:
+        raise MalformedTask("the message has no Mp-Envelope header: it was not submitted by Millpond")
+    try:
+        return Envelope.model_validate_json(header)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the header"
+        raise MalformedTask(f"Mp-Envelope: {where}: {first['msg']}") from None
+
+
+class Payload(Wire):
+    """The arguments of a handler."""
+
+    args: list[Any] = Field(default_factory=list)
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+
+
+def parse_payload(body: bytes) -> Payload:
+    """The arguments in a JSON body; MalformedTask when they are not `{"args": […], "kwargs": {…}}`."""
+    try:
+        return Payload.model_validate_json(body or b"{}")
+    except pydantic.ValidationError as error:
+        raise MalformedTask(f"the payload is not {{args, kwargs}} in JSON: {error.errors()[0]['msg']}") from None

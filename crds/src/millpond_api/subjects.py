@@ -1,0 +1,140 @@
+"""Every NATS subject, stream, consumer and header name of Millpond, in one place.
+
+Names are built here and parsed here; no other module spells a subject. A token (namespace, pool, class, worker, task
+id) may hold letters, digits, `-` and `_` only: a dot, a space or a wildcard in a subject would address somebody else's
+messages, so `check_token` refuses it with a sentence.
+"""
+
+import re
+from typing import NamedTuple
+
+TOKEN = r"[A-Za-z0-9_-]{1,128}"
+_TOKEN = re.compile(f"^{TOKEN}$")
+_HANDLER = re.compile(r"^[A-Za-z0-9._:/-]{1,128}$")
+
+STREAM_EVENTS = "MILLPOND_EVENTS"
+STREAM_DELAYED = "MILLPOND_DELAYED"
+STREAM_DEAD = "MILLPOND_DEAD"
+
+HEADER_ENVELOPE = "Mp-Envelope"
+"""The envelope as one compact JSON object (see `envelope`); the message body is the payload."""
+HEADER_MSG_ID = "Nats-Msg-Id"
+HEADER_EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+HEADER_SCHEDULE = "Nats-Schedule"
+HEADER_SCHEDULE_TARGET = "Nats-Schedule-Target"
+HEADER_SCHEDULE_TTL = "Nats-Schedule-TTL"
+
+EVENTS_PER_TASK = 32
+"""The last this many transitions of a task or worker are kept (`max_msgs_per_subject` of MILLPOND_EVENTS)."""
+
+RPC_VERBS = ("ping", "drain", "cancel")
+
+
+def check_token(text: str, what: str) -> str:
+    """`text` itself when it may stand in a subject; ValueError that names `what` otherwise."""
+    if not _TOKEN.match(text):
+        raise ValueError(f"{what} {text!r} may hold only letters, digits, '-' and '_' (1 to 128 of them)")
+    return text
+
+
+def check_handler(name: str) -> str:
+    """`name` itself when it may name a handler (it travels in a header, so ASCII without spaces)."""
+    if not _HANDLER.match(name):
+        raise ValueError(f"handler name {name!r} may hold only letters, digits and . _ : / - (1 to 128 of them)")
+    return name
+
+
+def pool_stream(namespace: str, pool: str) -> str:
+    """The pool's work queue. `_` joins the parts: Kubernetes names never hold one, so no two pools share a stream."""
+    return f"MP_{check_token(namespace, 'namespace')}_{check_token(pool, 'pool')}"
+
+
+def consumer(task_class: str) -> str:
+    """The durable pull consumer of one priority class of a pool's stream."""
+    return f"class-{check_token(task_class, 'class')}"
+
+
+def tasks(namespace: str, pool: str, task_class: str) -> str:
+    return f"mp.tasks.{namespace}.{pool}.{check_token(task_class, 'class')}"
+
+
+def tasks_all(namespace: str, pool: str) -> str:
+    return f"mp.tasks.{namespace}.{pool}.>"
+
+
+def wake_all(namespace: str, pool: str) -> str:
+    """Headers of every stored task are republished here: what wakes a pool at zero."""
+    return f"mp.wake.{namespace}.{pool}.>"
+
+
+def later(task_id: str) -> str:
+    """The one pending schedule of a task (a second schedule on the same subject replaces the first)."""
+    return f"mp.later.{check_token(task_id, 'task id')}"
+
+
+def due(namespace: str, pool: str, task_class: str) -> str:
+    return f"mp.due.{namespace}.{pool}.{check_token(task_class, 'class')}"
+
+
+def due_all(namespace: str, pool: str) -> str:
+    return f"mp.due.{namespace}.{pool}.>"
+
+
+def task_events(namespace: str, pool: str, task_id: str) -> str:
+    """A task's log: compare-and-set on this subject is the only lock of the protocol."""
+    return f"mp.events.task.{namespace}.{pool}.{check_token(task_id, 'task id')}"
+
+
+def worker_events(namespace: str, pool: str, worker: str) -> str:
+    return f"mp.events.worker.{namespace}.{pool}.{check_token(worker, 'worker')}"
+
+
+def feed(event_subject: str) -> str:
+    """Where MILLPOND_EVENTS republishes an event once it is stored.
+
+    Subscribe here, not on the event subject: a core subscriber of `mp.events.>` would also hear publishes that the
+    server then refused (a fenced worker's), which never became true.
+    """
+    return "mp.feed." + event_subject.removeprefix("mp.events.")
+
+
+def dead(namespace: str, pool: str, task_id: str) -> str:
+    return f"mp.dead.{namespace}.{pool}.{check_token(task_id, 'task id')}"
+
+
+def beat(namespace: str, pool: str, worker: str) -> str:
+    return f"mp.beat.{namespace}.{pool}.{check_token(worker, 'worker')}"
+
+
+def rpc(namespace: str, pool: str, worker: str, verb: str) -> str:
+    return f"mp.rpc.{namespace}.{pool}.{check_token(worker, 'worker')}.{verb}"
+
+
+class Address(NamedTuple):
+    """What stands in a task-event, worker-event, beat or wake subject: (namespace, pool, name)."""
+
+    namespace: str
+    pool: str
+    name: str
+
+
+def parse_event(subject: str) -> tuple[str, Address]:
+    """("task" | "worker", address) of an `mp.events.…` or `mp.feed.…` subject."""
+    parts = subject.split(".")
+    if len(parts) != 6 or parts[1] not in ("events", "feed"):
+        raise ValueError(f"{subject!r} is not an event subject")
+    return parts[2], Address(parts[3], parts[4], parts[5])
+
+
+def parse_beat(subject: str) -> Address:
+    """The worker that an `mp.beat.…` subject speaks of."""
+    parts = subject.split(".")
+    if len(parts) != 5:
+        raise ValueError(f"{subject!r} is not a heartbeat subject")
+    return Address(parts[2], parts[3], parts[4])
+
+
+def parse_pool_stream(stream: str) -> tuple[str, str] | None:
+    """(namespace, pool) of a pool's stream; None for any other stream."""
+    parts = stream.split("_")
+    return (parts[1], parts[2]) if len(parts) == 3 and parts[0] == "MP" else None

@@ -1,0 +1,1 @@
+"""Millpond SDK and worker runtime."""
