@@ -1,0 +1,32 @@
+"""Real nats-servers for the broker tier: one for the session, and one of its own for each test that hurts it."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from millpond_api.broker import QueueConfig
+
+from tests.support.nats import NatsServer, ensure_pool
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[NatsServer]:
+    """The session's server. Do not stop, pause or kill it: take `own_nats_server` for that."""
+    server = NatsServer().start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def own_nats_server() -> Iterator[NatsServer]:
+    """A server that this test may kill."""
+    server = NatsServer().start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+async def pool(nats_server: NatsServer, namespace: str) -> AsyncIterator[QueueConfig]:
+    """A pool named `mill` in the test's own namespace, on the session's server."""
+    queue = QueueConfig(namespace, "mill")
+    await ensure_pool(nats_server.url, queue)
+    yield queue

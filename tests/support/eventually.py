@@ -1,0 +1,52 @@
+"""Waiting for something to become true, without fixed sleeps.
+
+Owns the one polling loop of the tests. It must not hide a failure: when time is up, the last value or the last assertion
+is in the message. Limits are generous because test machines are small and shared; an idle machine never waits for them.
+"""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+DEFAULT_TIMEOUT = 30.0
+INTERVAL = 0.02
+"""Seconds between looks: short beside a JetStream round trip on a busy machine (1 to 20 ms), cheap beside a core."""
+
+
+async def eventually(probe: Callable[[], T | Awaitable[T]], timeout: float = DEFAULT_TIMEOUT, what: str = "") -> T:
+    """The first truthy value of `probe` (plain or async); an assertion inside it that fails means "not yet"."""
+    deadline = time.monotonic() + timeout
+    while True:
+        seen: object
+        try:
+            found = probe()
+            value: T = await found if inspect.isawaitable(found) else found
+            if value:
+                return value
+            seen = value
+        except AssertionError as error:
+            seen = error
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"{what or 'it'} did not become true within {timeout} s; last seen: {seen!r}")
+        await asyncio.sleep(INTERVAL)
+
+
+def eventually_sync(probe: Callable[[], T], timeout: float = DEFAULT_TIMEOUT, what: str = "") -> T:
+    """The same for code without an event loop."""
+    deadline = time.monotonic() + timeout
+    while True:
+        seen: object
+        try:
+            value = probe()
+            if value:
+                return value
+            seen = value
+        except AssertionError as error:
+            seen = error
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"{what or 'it'} did not become true within {timeout} s; last seen: {seen!r}")
+        time.sleep(INTERVAL)
