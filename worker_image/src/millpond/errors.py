@@ -1,0 +1,55 @@
+"""Every error that Millpond's SDK raises at its user: typed, and each text says what to do.
+
+Owns the exceptions of the client and of the worker's API. It must not import the broker or anything that does I/O, so
+that an application may import it anywhere. A task's own failure arrives as data (`TaskFailed.type`, `.traceback`):
+the exception's class may not exist on this side.
+"""
+
+
+class MillpondError(Exception):
+    """The base of all errors of Millpond."""
+
+
+class NotConnected(MillpondError):
+    """NATS cannot be reached, or the client is closed."""
+
+
+class ResultTimeout(MillpondError, TimeoutError):
+    """The task has not ended within the time that `result` was given; it goes on, ask again later."""
+
+
+class PoolNotFound(MillpondError):
+    """The pool has no queue in this namespace."""
+
+
+class QueueFull(MillpondError):
+    """The pool's queue holds `maxDepth` tasks and refuses more."""
+
+
+class ArgumentsNotSerializable(MillpondError, TypeError):
+    """The arguments cannot be written in the codec."""
+
+
+class ArgumentsTooLarge(MillpondError, ValueError):
+    """The arguments are larger than a task may carry."""
+
+
+class TaskFailed(MillpondError):
+    """The task ended as Failed. `type`, `message` and `traceback` are those of the handler's exception."""
+
+    def __init__(self, task: str, type: str, message: str, traceback: str = "", attempts: int = 1) -> None:
+        self.task, self.type, self.message = task, type, message
+        self.traceback, self.attempts = traceback, attempts
+        times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        super().__init__(f"task {task} failed after {times} with {type}: {message}; its dead letter can be redriven")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str, str, int]]:
+        return type(self), (self.task, self.type, self.message, self.traceback, self.attempts)
+
+
+class TaskCancelled(MillpondError):
+    """The task was cancelled before it ended."""
+
+
+class TaskExpired(MillpondError):
+    """The task's deadline passed before it ended."""

@@ -1,0 +1,427 @@
+"""One NATS connection as the SDK needs it: stored publishes with an answer, direct reads, schedules, subscriptions.
+
+Owns the connection and the correlation of requests with answers: every request of this connection shares one inbox
+subscription and waits on a future in a dictionary (a future and a subscription per `js.publish` costs three times
+the CPU). It is the only module that imports nats, and it decides nothing: what an answer means for a task is said in
+`outcomes`. It survives a lost connection: what was under way fails at once as `Unconfirmed`, which is not an answer
+(the server may have done it), new requests wait for the reconnect within their timeout, and reconnecting never ends.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import nats
+import nats.errors
+from millpond_api import subjects
+from nats.aio.client import Client as Connection
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription as Inner
+
+TIMEOUT = 5.0
+"""Seconds that a request may take before it counts as unconfirmed; a healthy server answers in milliseconds."""
+_SWEEP = 0.25
+"""Seconds between looks for requests past their time: one timer for all is cheaper than one each."""
+SCHEDULE_TTL = "168h"
+"""How long a due message may wait in MILLPOND_DELAYED for its pool's stream to take it."""
+ERR_WRONG_SEQUENCE = 10071
+ERR_MAXIMUM_REACHED = 10077
+ERR_STREAM_NOT_FOUND = 10059
+
+
+class TransportError(Exception):
+    """Base of what a request to the broker can end with."""
+
+
+class Fenced(TransportError):
+    """The subject's last sequence is not the expected one: somebody else wrote in between. `current` is the last."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description)
+        digits = description.rpartition(":")[2].strip()
+        self.current: int | None = int(digits) if digits.isdigit() else None
+
+
+class QueueFull(TransportError):
+    """The stream holds as many messages as it may; nothing was stored."""
+
+
+class StreamMissing(TransportError):
+    """No stream takes this subject (or the one to read does not exist); nothing was stored."""
+
+
+class Refused(TransportError):
+    """The server said no for another reason; nothing was stored."""
+
+
+class Unconfirmed(TransportError):
+    """No answer (time or connection ran out). It is NOT known whether it was done: read again and decide again."""
+
+
+@dataclass(slots=True, frozen=True)
+class Message:
+    """A message as it arrived. `status` is a server's control status such as `404`, empty for real messages."""
+
+    subject: str
+    reply: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def status(self) -> str:
+        return self.headers.get("Status", "") if not self.body else ""
+
+    @property
+    def description(self) -> str:
+        return self.headers.get("Description", "")
+
+
+@dataclass(slots=True, frozen=True)
+class Stored:
+    """A message of a stream with its sequence."""
+
+    sequence: int
+    subject: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(slots=True, frozen=True)
+class Publish:
+    """Conditions of a stored publish. `msg_id` dedupes within the stream's window; `expected` is the fence."""
+
+    msg_id: str = ""
+    expected: int | None = None
+    timeout: float = TIMEOUT
+
+
+@dataclass(slots=True)
+class Hooks:
+    """What the owner wants to hear about the connection. Called in the connection's loop; must not block."""
+
+    disconnected: Callable[[], None] = lambda: None
+    reconnected: Callable[[], None] = lambda: None
+    error: Callable[[Exception], None] = lambda _: None
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A request under way: `take` gets each answer and says whether that was the last one."""
+
+    future: "asyncio.Future[None]"
+    take: Callable[[Message], bool]
+    expires: float
+
+
+class Subscription:
+    """A core subscription; `close` ends it."""
+
+    def __init__(self, inner: Inner) -> None:
+        self._inner = inner
+
+    async def close(self) -> None:
+        # A closed connection has already forgotten the subscription.
+        with contextlib.suppress(nats.errors.Error):
+            await self._inner.unsubscribe()
+
+
+@dataclass
+class Transport:
+    """A connected transport; make it with `connect`. Belongs to the event loop that made it."""
+
+    _connection: Connection
+    _hooks: Hooks
+    _prefix: str = field(default_factory=lambda: f"_INBOX.{secrets.token_hex(8)}")
+    _tokens: "itertools.count[int]" = field(default_factory=itertools.count)
+    _pending: dict[str, _Pending] = field(default_factory=dict)
+    _connected: asyncio.Event = field(default_factory=asyncio.Event)
+    _sweeper: "asyncio.Task[None] | None" = None
+
+    @classmethod
+    async def connect(
+        cls, url: str, name: str, *, hooks: Hooks | None = None, timeout: float | None = None
+    ) -> "Transport":
+        """Connected to `url`, trying for `timeout` seconds (None: for ever); `Unconfirmed` when it could not be."""
+        connection = Connection()
+        transport = cls(connection, hooks or Hooks())
+        try:
+            async with asyncio.timeout(timeout):
+                await connection.connect(
+                    url.split(","),
+                    name=name,
+                    # The default gives up after 60 tries; a worker outlives any outage of the broker.
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.25,  # type: ignore[arg-type]  # annotated int, used as seconds of any kind
+                    ping_interval=10,
+                    connect_timeout=5,
+                    # Subjects are built by millpond_api.subjects, which has checked every token already.
+                    skip_subject_validation=True,
+                    error_cb=transport._on_error,
+                    disconnected_cb=transport._on_disconnect,
+                    reconnected_cb=transport._on_reconnect,
+                )
+        except TimeoutError:
+            reason = connection.last_error or "no answer"
+            await connection.close()
+            raise Unconfirmed(f"no NATS server answers at {url} within {timeout:g} s ({reason})") from None
+        transport._connected.set()
+        await connection.subscribe(f"{transport._prefix}.*", cb=transport._on_answer)
+        transport._sweeper = asyncio.create_task(transport._sweep(), name="millpond-transport-sweep")
+        return transport
+
+    @property
+    def connected(self) -> bool:
+        return self._connection.is_connected
+
+    async def close(self) -> None:
+        """Flush what was sent, as far as the server is there, and close."""
+        if self._sweeper:
+            self._sweeper.cancel()
+        if self._connection.is_connected:
+            with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+                await self._connection.flush(timeout=2)
+        await self._connection.close()
+        self._fail_all("the connection was closed")
+
+    async def flush(self, timeout: float = 2.0) -> bool:
+        """Whether the server has seen everything sent so far."""
+        try:
+            await self._connection.flush(timeout=timeout)  # type: ignore[arg-type]  # annotated int, any number works
+        except (nats.errors.Error, TimeoutError, OSError):
+            return False
+        return True
+
+    async def send(self, subject: str, body: bytes = b"", *, reply: str = "") -> bool:
+        """Core publish without an answer. False: not connected, dropped (nothing old is sent after a reconnect)."""
+        if not self._connection.is_connected:
+            return False
+        await self._connection.publish(subject, body, reply)
+        return True
+
+    async def subscribe(
+        self, subject: str, callback: Callable[[Message], Awaitable[None]], *, queue: str = ""
+    ) -> Subscription:
+        """`callback` for every message on `subject`, one after the other; it lives through reconnects."""
+
+        async def deliver(msg: Msg) -> None:
+            await callback(_message(msg))
+
+        return Subscription(await self._connection.subscribe(subject, queue=queue, cb=deliver))
+
+    def new_inbox(self) -> str:
+        """A subject for answers that nobody else uses and that the request correlator does not hear."""
+        return f"_INBOX.{secrets.token_hex(11)}"
+
+    async def request(self, subject: str, body: bytes = b"", *, timeout: float = TIMEOUT) -> Message:
+        """The one answer to a request; `StreamMissing` when nobody listens, `Unconfirmed` without an answer."""
+        answer = await self._ask(subject, body, None, timeout)
+        if answer.status == "503":
+            raise StreamMissing(f"nobody answers on {subject}: its stream, consumer or responder does not exist")
+        return answer
+
+    async def publish_stored(
+        self,
+        subject: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str] | None = None,
+        options: Publish | None = None,
+    ) -> int:
+        """Publish into a stream; returns the stored sequence (that of the first one for a duplicate `msg_id`)."""
+        options = options or Publish()
+        # A dictionary of our own: nats-py may change what it is handed.
+        sent = dict(headers or {})
+        if options.msg_id:
+            sent[subjects.HEADER_MSG_ID] = options.msg_id
+        if options.expected is not None:
+            sent[subjects.HEADER_EXPECTED_SEQUENCE] = str(options.expected)
+        answer = await self._ask(subject, body, sent or None, options.timeout)
+        if answer.status == "503":
+            raise StreamMissing(f"no stream takes {subject}: is the pool (and its operator) there?")
+        return _stored_sequence(answer)
+
+    async def read_last(self, stream: str, subject: str, *, timeout: float = TIMEOUT) -> Stored | None:
+        """The last message of `subject`, None when there is none."""
+        answer = await self._ask(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", None, timeout)
+        return _stored(answer) if not _absent(answer, stream) else None
+
+    async def read_log(self, stream: str, subject: str, *, timeout: float = TIMEOUT) -> list[Stored]:
+        """Every message that `stream` keeps of `subject`, oldest first (a task's log holds at most 32)."""
+        found: list[Stored] = []
+
+        def take(answer: Message) -> bool:
+            # 204 "EOB" ends a batch; 404 (no such subject), 408 and 503 (no such stream) stand alone.
+            if answer.status:
+                last.append(answer)
+                return True
+            found.append(_stored(answer))
+            return False
+
+        last: list[Message] = []
+        ask = {"seq": 1, "next_by_subj": subject, "batch": 2 * subjects.EVENTS_PER_TASK}
+        await self._collect(f"$JS.API.DIRECT.GET.{stream}", json.dumps(ask).encode(), None, take, timeout)
+        if last[0].status != "204":
+            _absent(last[0], stream)
+        return found
+
+    async def schedule(
+        self, task_id: str, target: str, body: bytes, *, headers: Mapping[str, str], at: datetime, msg_id: str
+    ) -> int:
+        """Store a message that the server writes to `target` (a subject of `subjects.due`) at `at`."""
+        # RFC 3339 without a fraction would be up to a second early: round up to the next millisecond instead.
+        moment = at.astimezone(UTC) + timedelta(microseconds=999)
+        sent = {
+            **headers,
+            subjects.HEADER_SCHEDULE: f"@at {moment.strftime('%Y-%m-%dT%H:%M:%S')}.{moment.microsecond // 1000:03d}Z",
+            subjects.HEADER_SCHEDULE_TARGET: target,
+            subjects.HEADER_SCHEDULE_TTL: SCHEDULE_TTL,
+        }
+        return await self.publish_stored(subjects.later(task_id), body, headers=sent, options=Publish(msg_id=msg_id))
+
+    async def purge_later(self, task_id: str) -> int:
+        """Take back a task's schedule; returns how many there were (0 or 1)."""
+        ask = json.dumps({"filter": subjects.later(task_id)}).encode()
+        answer = await self.request(f"$JS.API.STREAM.PURGE.{subjects.STREAM_DELAYED}", ask)
+        reply = json.loads(answer.body)
+        if "error" in reply:
+            raise _refusal(reply["error"])
+        return int(reply.get("purged", 0))
+
+    async def api(self, name: str, body: object = None, *, timeout: float = TIMEOUT) -> dict[str, object]:
+        """A JetStream API request such as `STREAM.INFO.<name>`; the answer as JSON, errors raised."""
+        ask = b"" if body is None else json.dumps(body).encode()
+        answer = await self.request(f"$JS.API.{name}", ask, timeout=timeout)
+        reply: dict[str, object] = json.loads(answer.body)
+        error = reply.get("error")
+        if isinstance(error, dict):
+            raise _refusal(error)
+        return reply
+
+    async def _ask(self, subject: str, body: bytes, headers: dict[str, str] | None, timeout: float) -> Message:
+        """One request, one answer."""
+        answers: list[Message] = []
+
+        def take(answer: Message) -> bool:
+            answers.append(answer)
+            return True
+
+        await self._collect(subject, body, headers, take, timeout)
+        return answers[0]
+
+    async def _collect(
+        self,
+        subject: str,
+        body: bytes,
+        headers: dict[str, str] | None,
+        take: Callable[[Message], bool],
+        timeout: float,
+    ) -> None:
+        """Send a request and wait until `take` has seen its last answer."""
+        if not self._connection.is_connected:
+            await self._await_connection(timeout)
+        token = str(next(self._tokens))
+        loop = asyncio.get_running_loop()
+        pending = _Pending(loop.create_future(), take, loop.time() + timeout)
+        self._pending[token] = pending
+        try:
+            await self._connection.publish(subject, body, f"{self._prefix}.{token}", headers)
+            await pending.future
+        except nats.errors.MaxPayloadError:
+            limit = self._connection.max_payload
+            raise Refused(f"{len(body)} bytes for {subject}: the server takes at most {limit}") from None
+        except nats.errors.Error as error:
+            raise Unconfirmed(f"{subject}: {error}") from error
+        finally:
+            self._pending.pop(token, None)
+
+    async def _await_connection(self, timeout: float) -> None:
+        if self._connection.is_closed:
+            raise Unconfirmed("the connection was closed")
+        try:
+            await asyncio.wait_for(self._connected.wait(), timeout)
+        except TimeoutError:
+            raise Unconfirmed(f"not connected to NATS for {timeout:g} s: {self._connection.last_error}") from None
+
+    async def _on_answer(self, msg: Msg) -> None:
+        # No entry: the one who asked has given up; the answer is dropped on purpose.
+        pending = self._pending.get(msg.subject.rpartition(".")[2])
+        if pending and not pending.future.done() and pending.take(_message(msg)):
+            pending.future.set_result(None)
+
+    async def _on_error(self, error: Exception) -> None:
+        self._hooks.error(error)
+
+    async def _on_disconnect(self) -> None:
+        self._connected.clear()
+        self._fail_all("the connection to NATS was lost")
+        self._hooks.disconnected()
+
+    async def _on_reconnect(self) -> None:
+        self._connected.set()
+        self._hooks.reconnected()
+
+    def _fail_all(self, reason: str) -> None:
+        for pending in list(self._pending.values()):
+            if not pending.future.done():
+                pending.future.set_exception(Unconfirmed(reason))
+
+    async def _sweep(self) -> None:
+        """Fail what waits longer than its timeout."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_SWEEP)
+            now = loop.time()
+            for pending in list(self._pending.values()):
+                if pending.expires < now and not pending.future.done():
+                    pending.future.set_exception(Unconfirmed("no answer from NATS in time"))
+
+
+def _message(msg: Msg) -> Message:
+    return Message(msg.subject, msg.reply, msg.headers or {}, msg.data)
+
+
+def _stored(answer: Message) -> Stored:
+    headers = answer.headers
+    return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers, answer.body)
+
+
+def _absent(answer: Message, stream: str) -> bool:
+    """Whether a direct get found nothing; raises when its stream is missing or the server could not read."""
+    match answer.status:
+        case "":
+            return False
+        case "404":
+            return True
+        case "503":
+            raise StreamMissing(f"stream {stream} does not exist (or direct reads of it are off)")
+        case _:
+            raise Unconfirmed(f"{stream} could not be read: {answer.status} {answer.description}")
+
+
+def _stored_sequence(answer: Message) -> int:
+    """The sequence in a publish answer; the typed error it stands for otherwise."""
+    try:
+        reply = json.loads(answer.body)
+    except ValueError:
+        raise Unconfirmed(f"not a stream's answer: {answer.body[:80]!r}") from None
+    if "error" in reply:
+        raise _refusal(reply["error"])
+    return int(reply["seq"])
+
+
+def _refusal(error: Mapping[str, object]) -> TransportError:
+    """The typed error of a JetStream API error."""
+    code, kind, text = error.get("code"), error.get("err_code"), str(error.get("description", ""))
+    if kind == ERR_WRONG_SEQUENCE:
+        return Fenced(text)
+    if kind == ERR_MAXIMUM_REACHED:
+        return QueueFull(text)
+    if kind == ERR_STREAM_NOT_FOUND:
+        return StreamMissing(text)
+    # Other 503s are a server that starts, elects a leader or is overloaded: it may be different in a moment.
+    return Unconfirmed(text) if code == 503 else Refused(f"{text} (JetStream error {kind})")
