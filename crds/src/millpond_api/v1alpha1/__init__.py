@@ -1,0 +1,17 @@
+"""The kinds of `millpond.dev/v1alpha1`, one module each; `crdgen` turns them into schemas."""
+
+from millpond_api.v1alpha1.task import Task, TaskSpec, TaskStatus
+from millpond_api.v1alpha1.worker import Worker, WorkerSpec, WorkerStatus
+from millpond_api.v1alpha1.workerpool import WorkerPool, WorkerPoolSpec, WorkerPoolStatus
+
+__all__ = [
+    "Task",
+    "TaskSpec",
+    "TaskStatus",
+    "Worker",
+    "WorkerPool",
+    "WorkerPoolSpec",
+    "WorkerPoolStatus",
+    "WorkerSpec",
+    "WorkerStatus",
+]

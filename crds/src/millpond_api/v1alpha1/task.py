@@ -1,0 +1,137 @@
+"""Task: one unit of work for a pool. Its spec is its intention; after creation only `cancel` and `suspend` change."""
+
+from typing import Any
+
+from pydantic import Field
+
+from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Model, Timestamp, rule
+from millpond_api.v1alpha1.workerpool import Backoff
+
+MAX_ARGUMENT_TEXT = 262144
+
+_FIXED = ("pool", "handler", "class", "notBefore", "deadline", "ttlAfterFinished")
+
+_ANY_JSON = {PRESERVE: True, "maxLength": MAX_ARGUMENT_TEXT}
+
+
+def _fixed(field: str) -> dict[str, str]:
+    """A field that may not be set, changed or removed after creation."""
+    same = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+    return rule(same, f"{field} cannot be changed: only cancel and suspend can. Create a new Task instead")
+
+
+class TaskRetry(Model):
+    """Overrides the pool's retry for this task."""
+
+    max_attempts: int = Field(default=4, ge=1, le=1000, description="Attempts in all. 1 never retries.")
+    backoff: Backoff = Field(default_factory=Backoff, description="The delay between attempts.")
+
+
+class TaskSpec(Model):
+    """What to run, where and when."""
+
+    model_config = {  # type: ignore[assignment]
+        **Model.model_config,
+        "json_schema_extra": {
+            CEL: [
+                *(_fixed(field) for field in (*_FIXED, "args", "kwargs", "retry")),
+                rule(
+                    "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
+                    "cancel cannot be taken back: create a new Task instead",
+                ),
+            ]
+        },
+    }
+
+    pool: str = Field(min_length=1, max_length=63, description="Name of the WorkerPool, in the same namespace.")
+    handler: str = Field(
+        min_length=1,
+        max_length=128,
+        description="Name under which the handler is registered in the pool's app.",
+        json_schema_extra={
+            CEL: [rule("self.matches('^[A-Za-z0-9._:/-]+$')", "may hold only letters, digits and . _ : / -")]
+        },
+    )
+    args: list[Any] = Field(
+        default_factory=list,
+        max_length=256,
+        description="Positional arguments, any JSON. At most 768 KiB in all: put larger data into a store and pass its key.",
+        json_schema_extra={"items": _ANY_JSON},
+    )
+    kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Keyword arguments, any JSON.",
+        json_schema_extra={"type": "object", "maxProperties": 256, "additionalProperties": _ANY_JSON},
+    )
+    task_class: str = Field(
+        default="default", alias="class", max_length=32, description="Priority class: one of the pool's queue.classes."
+    )
+    not_before: Timestamp | None = Field(default=None, description="Do not start before this time.")
+    deadline: Timestamp | None = Field(
+        default=None, description="Expired when it has not succeeded by this time; a running attempt is cancelled."
+    )
+    retry: TaskRetry | None = Field(default=None, description="Overrides the pool's retry for this task.")
+    suspend: bool = Field(
+        default=False, description="Do not submit it while this is true. No effect once it is queued."
+    )
+    cancel: bool = Field(default=False, description="Set to true to cancel it, waiting or running.")
+    ttl_after_finished: Duration | None = Field(
+        default=None, description="The object is deleted this long after it has ended. Kept when unset."
+    )
+
+
+class TaskError(Model):
+    """Why the last attempt failed."""
+
+    type: str = Field(default="", description="The exception's type.")
+    message: str = Field(default="", description="The exception's text.")
+    traceback: str = Field(default="", description="The end of its traceback.")
+
+
+class TaskTransition(Model):
+    """One step of the task's state machine."""
+
+    phase: str = Field(description="The state it went to.")
+    at: Timestamp = Field(description="When.")
+    attempt: int = Field(default=1, description="The attempt it belongs to.")
+    worker: str = Field(default="", description="The worker that took the step.")
+    reason: str = Field(default="", description="Why.")
+
+
+class TaskStatus(Model):
+    """What became of it. Written by the operator from the task's log."""
+
+    phase: str = Field(
+        default="Pending",
+        description="Pending, Scheduled, Queued, Running, Backoff, Succeeded, Failed, Cancelled or Expired.",
+    )
+    task_id: str = Field(default="", description="Its id in the queue and in the SDK.")
+    attempts: int = Field(default=0, description="Attempts started (refunded ones are not counted).")
+    worker: str = Field(default="", description="The worker that runs it or ran it last.")
+    queued_at: Timestamp | None = Field(default=None, description="When it was put into the queue.")
+    started_at: Timestamp | None = Field(default=None, description="When its last attempt started.")
+    finished_at: Timestamp | None = Field(default=None, description="When it ended.")
+    next_attempt_at: Timestamp | None = Field(default=None, description="When the next attempt is due (Backoff).")
+    duration: str = Field(default="", description="How long its last attempt took.")
+    reason: str = Field(default="", description="One word on the phase.")
+    message: str = Field(default="", description="One sentence on the phase.")
+    result: Any = Field(
+        default=None,
+        description="What the handler returned, up to 64 KiB of JSON; larger results are read with the SDK.",
+        json_schema_extra={PRESERVE: True},
+    )
+    error: TaskError | None = Field(default=None, description="Why the last attempt failed.")
+    transitions: list[TaskTransition] = Field(default_factory=list, description="The steps it took, oldest first.")
+    observed_sequence: int = Field(default=0, description="The log's sequence that this status was made from.")
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        description="Complete, Failed, Accepted.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+
+
+class Task(Model):
+    """One unit of work."""
+
+    spec: TaskSpec
+    status: TaskStatus | None = None

@@ -1,0 +1,272 @@
+"""WorkerPool: a pool of workers, its queue, and how the one follows the other."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Model, Timestamp, rule
+
+
+class Target(Model):
+    """What the scaler aims for."""
+
+    lag_per_slot: float = Field(
+        default=1.0,
+        gt=0,
+        description="Waiting tasks that one slot may have in front of it. 1 starts a slot for every waiting task, "
+        "10 lets ten wait for each slot. Tasks in flight always count as one slot each.",
+    )
+
+
+class ScaleDown(Model):
+    """How fast workers go."""
+
+    stabilization: Duration = Field(
+        default="5s",
+        description="The pool shrinks only to the highest number of workers it needed within this time, so that a "
+        "short gap in the queue stops nobody.",
+    )
+
+
+class Scaling(Model):
+    """How many workers there are, and when."""
+
+    min_workers: int = Field(default=0, ge=0, le=10000, description="Never fewer workers than this. 0 scales to zero.")
+    max_workers: int = Field(default=10, ge=0, le=10000, description="Never more workers than this.")
+    target: Target = Field(default_factory=Target, description="What the scaler aims for.")
+    scale_down: ScaleDown = Field(default_factory=ScaleDown, description="How fast workers go.")
+    idle_after: Duration = Field(
+        default="15s", description="The queue must be empty for this long before the last workers go to minWorkers."
+    )
+    paused: bool = Field(
+        default=False, description="Hold the number of workers as it is. Workers go on with what is queued."
+    )
+
+
+class Queue(Model):
+    """The pool's queue: a JetStream work-queue stream."""
+
+    max_depth: int = Field(
+        default=100_000,
+        ge=1,
+        le=10_000_000,
+        description="Tasks that may wait or run at once. A full queue refuses: the SDK raises QueueFull, a Task object "
+        "stays Pending with the reason and is admitted later.",
+    )
+    classes: list[str] = Field(
+        default_factory=lambda: ["default"],
+        min_length=1,
+        max_length=8,
+        description="Priority classes, highest first. A worker takes from a class only when those before it are empty.",
+        json_schema_extra={
+            CEL: [
+                rule("self.all(c, c.matches('^[a-z0-9-]{1,32}$'))", "class names are lower-case letters, digits and -")
+            ],
+            "items": {"type": "string", "maxLength": 32},
+        },
+    )
+    storage: Literal["File", "Memory"] = Field(
+        default="File",
+        description="Where the queue is kept. Memory is lost when NATS restarts.",
+        json_schema_extra={CEL: [rule("self == oldSelf", "cannot be changed: NATS fixes it when the queue is made")]},
+    )
+    replicas: int = Field(default=1, ge=1, le=5, description="Copies in the NATS cluster (needs that many servers).")
+    reclaim_policy: Literal["Retain", "Delete"] = Field(
+        default="Retain",
+        description="What happens to the queue when the pool is deleted. Retain keeps waiting tasks for a pool of the "
+        "same name; Delete drops them.",
+    )
+
+
+class Backoff(Model):
+    """The delay between attempts."""
+
+    initial: Duration = Field(default="1s", description="Delay after the first failed attempt.")
+    factor: float = Field(default=2.0, ge=1, le=100, description="The delay is multiplied by this after each attempt.")
+    maximum: Duration = Field(default="5m", description="The longest delay.")
+    jitter: float = Field(
+        default=0.2, ge=0, le=1, description="Share of the delay that is random, so that retries do not come together."
+    )
+
+
+class Retry(Model):
+    """What follows a failed attempt."""
+
+    max_attempts: int = Field(default=4, ge=1, le=1000, description="Attempts in all. 1 never retries.")
+    backoff: Backoff = Field(default_factory=Backoff, description="The delay between attempts.")
+    max_lost_workers: int = Field(
+        default=3,
+        ge=1,
+        le=31,
+        description="A task whose worker was lost this many times in one attempt is quarantined as Failed (poison): "
+        "it may be what kills them.",
+    )
+
+
+class Timeouts(Model):
+    """Times after which something is given up."""
+
+    lease: Duration = Field(
+        default="15s",
+        description="A worker renews its hold on a task three times in this time; when it stops (crash, lost node), the "
+        "task is given to another worker after it.",
+        json_schema_extra={CEL: [rule("duration(self) >= duration('2s')", "must be at least 2s")]},
+    )
+
+
+class Shutdown(Model):
+    """How a worker stops."""
+
+    grace_period: Duration = Field(
+        default="30s",
+        description="After SIGTERM a worker finishes what it runs within this time; what is left is given back to the "
+        "queue with the attempt refunded.",
+    )
+
+
+class ImagePullSecret(Model):
+    """A reference to a Secret in the pool's namespace."""
+
+    name: str = Field(description="Name of the Secret.")
+
+
+_POOL_RULES = [
+    rule(
+        "self.scaling.minWorkers <= self.scaling.maxWorkers",
+        "scaling.minWorkers must not be greater than scaling.maxWorkers: lower minWorkers or raise maxWorkers",
+    ),
+    rule(
+        "has(self.image) || has(self.template)", "image is missing: name the worker image (built from millpond-worker)"
+    ),
+]
+
+
+class WorkerPoolSpec(Model):
+    """A pool of workers that run one app's handlers."""
+
+    model_config = {**Model.model_config, "json_schema_extra": {CEL: _POOL_RULES}}  # type: ignore[assignment]
+
+    image: str | None = Field(
+        default=None, min_length=1, max_length=512, description="The worker image, with your app."
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        default=None, description="When the kubelet pulls the image; Kubernetes' default when unset."
+    )
+    image_pull_secrets: list[ImagePullSecret] = Field(
+        default_factory=list, max_length=16, description="Secrets for a private registry."
+    )
+    app: str = Field(
+        description="Where the App object is: module:attribute, as in census:app.",
+        max_length=256,
+        json_schema_extra={
+            CEL: [
+                rule(
+                    "self.matches('^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$')",
+                    "must be module:attribute, such as census:app",
+                )
+            ]
+        },
+    )
+    concurrency: int = Field(default=1, ge=1, le=1000, description="Slots in each worker: tasks it runs at once.")
+    env: list[dict[str, Any]] = Field(
+        default_factory=list,
+        max_length=256,
+        description="Environment variables of the worker, as in a container.",
+        json_schema_extra={"items": {"type": "object", PRESERVE: True}},
+    )
+    resources: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Requests and limits of the worker's container.",
+        json_schema_extra={"type": "object", PRESERVE: True},
+    )
+    template: dict[str, Any] | None = Field(
+        default=None,
+        description="A pod template for what the fields above do not cover (nodeSelector, tolerations, volumes, side "
+        "containers). The container named worker is Millpond's: what is written here is merged into it.",
+        json_schema_extra={"type": "object", PRESERVE: True},
+    )
+    replicas: int | None = Field(
+        default=None,
+        ge=0,
+        le=10000,
+        description="Set by kubectl scale: holds exactly this many workers, whatever the queue says, until it is removed "
+        '(kubectl patch workerpool NAME --type=json -p \'[{"op":"remove","path":"/spec/replicas"}]\').',
+    )
+    scaling: Scaling = Field(default_factory=Scaling, description="How many workers there are, and when.")
+    queue: Queue = Field(default_factory=Queue, description="The pool's queue.")
+    retry: Retry = Field(default_factory=Retry, description="What follows a failed attempt.")
+    timeouts: Timeouts = Field(default_factory=Timeouts, description="Times after which something is given up.")
+    shutdown: Shutdown = Field(default_factory=Shutdown, description="How a worker stops.")
+    worker_history_limit: int = Field(
+        default=10, ge=0, le=1000, description="Stopped and Failed Worker objects that stay readable."
+    )
+
+
+class WorkerCounts(Model):
+    """Workers by state."""
+
+    starting: int = Field(default=0, description="Pods that have not reported ready yet.")
+    idle: int = Field(default=0, description="Workers without a task.")
+    busy: int = Field(default=0, description="Workers that run at least one task.")
+    draining: int = Field(default=0, description="Workers that finish what they run and take nothing new.")
+    lost: int = Field(default=0, description="Workers whose heartbeats are missed.")
+
+
+class TaskCounts(Model):
+    """Task objects of the pool by phase (tasks of the SDK have no object and are not counted here)."""
+
+    pending: int = Field(default=0, description="Waiting to be admitted.")
+    scheduled: int = Field(default=0, description="Waiting for their time.")
+    queued: int = Field(default=0, description="In the queue.")
+    running: int = Field(default=0, description="Running.")
+    backoff: int = Field(default=0, description="Waiting for their next attempt.")
+    succeeded: int = Field(default=0, description="Ended well.")
+    failed: int = Field(default=0, description="Ended with an error.")
+    cancelled: int = Field(default=0, description="Cancelled.")
+    expired: int = Field(default=0, description="Passed their deadline.")
+
+
+class Decision(Model):
+    """One entry of the ledger: a scaling decision that changed the number of workers, and what it was made from."""
+
+    at: Timestamp = Field(description="When it was made.")
+    source: int = Field(alias="from", description="Workers before.")
+    target: int = Field(alias="to", description="Workers after.")
+    reason: str = Field(description="One word.")
+    message: str = Field(description="The sentence that also stands in the log, the Event and the condition.")
+    inputs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Lag, tasks in flight, workers and bounds that it was made from.",
+        json_schema_extra={"type": "object", PRESERVE: True},
+    )
+
+
+class WorkerPoolStatus(Model):
+    """What the operator observed and decided."""
+
+    observed_generation: int | None = Field(default=None, description="The spec's generation that this speaks of.")
+    replicas: int = Field(default=0, description="Worker pods that exist.")
+    ready_replicas: int = Field(default=0, description="Worker pods that are ready.")
+    desired: int = Field(default=0, description="Workers that the last decision asked for.")
+    lag: int = Field(default=0, description="Tasks waiting and in flight.")
+    waiting: int = Field(default=0, description="Tasks waiting in the queue.")
+    in_flight: int = Field(default=0, description="Tasks that workers run now.")
+    selector: str = Field(default="", description="Label selector of the worker pods (for the scale subresource).")
+    workers: WorkerCounts = Field(default_factory=WorkerCounts, description="Workers by state.")
+    tasks: TaskCounts = Field(default_factory=TaskCounts, description="Task objects by phase.")
+    mode: str = Field(default="", description="Auto, Manual (kubectl scale) or Paused.")
+    decisions: list[Decision] = Field(
+        default_factory=list, max_length=20, description="The last scaling decisions, newest first."
+    )
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        description="Ready, Scaling, Degraded, Paused.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+
+
+class WorkerPool(Model):
+    """A pool of workers and its queue."""
+
+    spec: WorkerPoolSpec
+    status: WorkerPoolStatus | None = None
