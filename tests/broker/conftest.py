@@ -1,6 +1,6 @@
 """Real nats-servers for the broker tier: one for the session, and one of its own for each test that hurts it."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 from millpond_api.broker import QueueConfig
@@ -25,8 +25,8 @@ def own_nats_server() -> Iterator[NatsServer]:
 
 
 @pytest.fixture
-async def pool(nats_server: NatsServer, namespace: str) -> AsyncIterator[QueueConfig]:
+async def pool(nats_server: NatsServer, namespace: str) -> QueueConfig:
     """A pool named `mill` in the test's own namespace, on the session's server."""
     queue = QueueConfig(namespace, "mill")
     await ensure_pool(nats_server.url, queue)
-    yield queue
+    return queue
