@@ -1,4 +1,4 @@
-"""From the pydantic models to the CustomResourceDefinitions that lie beside the sources: `python -m millpond_api.crdgen`.
+"""From the pydantic models to the CustomResourceDefinitions beside the sources: `python -m millpond_api.crdgen FOLDER`.
 
 Owns the translation to structural schemas (no `$ref`, no `anyOf` with null, every field described) and what a schema
 cannot say: names, printer columns and subresources. `--check` writes nothing and fails on drift. Output is YAML
@@ -19,7 +19,7 @@ from millpond_api.yamlout import to_yaml
 _DROP = {"title", "$defs", "additionalProperties_"}
 _NAME_RULE = rule(
     "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= {size}",
-    "metadata.name must be at most {size} lower-case letters, digits and '-', without dots: it names the queue and the pods",
+    "metadata.name must be at most {size} lower-case letters, digits and '-' (no dots): it names the queue and the pods",
 )
 
 

@@ -18,8 +18,8 @@ PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _DURATION_CEL = r"self.matches('^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$')"
 
 
-def rule(expression: str, message: str, reason: str = "FieldValueInvalid") -> dict[str, str]:
-    """One CEL validation: an expression that must be true, and the sentence when it is not."""
+def rule(expression: str, message: str, reason: str = "FieldValueInvalid") -> Any:
+    """One CEL validation (plain JSON): an expression that must be true, and the sentence when it is not."""
     return {"rule": expression, "message": message, "reason": reason}
 
 
@@ -49,7 +49,7 @@ Timestamp = Annotated[
 
 
 class Model(BaseModel):
-    """camelCase in manifests, snake_case in Python; unknown fields are ignored (a newer schema may have stored them)."""
+    """camelCase in manifests, snake_case in Python; unknown fields are ignored (a newer schema may have them)."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Model, Timestamp, rule
 from millpond_api.v1alpha1.workerpool import Backoff
@@ -11,13 +11,22 @@ MAX_ARGUMENT_TEXT = 262144
 
 _FIXED = ("pool", "handler", "class", "notBefore", "deadline", "ttlAfterFinished")
 
-_ANY_JSON = {PRESERVE: True, "maxLength": MAX_ARGUMENT_TEXT}
+_ANY_JSON: Any = {PRESERVE: True, "maxLength": MAX_ARGUMENT_TEXT}
 
 
-def _fixed(field: str) -> dict[str, str]:
+def _fixed(field: str) -> Any:
     """A field that may not be set, changed or removed after creation."""
     same = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
     return rule(same, f"{field} cannot be changed: only cancel and suspend can. Create a new Task instead")
+
+
+_TASK_RULES: Any = [
+    *(_fixed(field) for field in (*_FIXED, "args", "kwargs", "retry")),
+    rule(
+        "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
+        "cancel cannot be taken back: create a new Task instead",
+    ),
+]
 
 
 class TaskRetry(Model):
@@ -30,18 +39,7 @@ class TaskRetry(Model):
 class TaskSpec(Model):
     """What to run, where and when."""
 
-    model_config = {  # type: ignore[assignment]
-        **Model.model_config,
-        "json_schema_extra": {
-            CEL: [
-                *(_fixed(field) for field in (*_FIXED, "args", "kwargs", "retry")),
-                rule(
-                    "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
-                    "cancel cannot be taken back: create a new Task instead",
-                ),
-            ]
-        },
-    }
+    model_config = ConfigDict(json_schema_extra={CEL: _TASK_RULES})
 
     pool: str = Field(min_length=1, max_length=63, description="Name of the WorkerPool, in the same namespace.")
     handler: str = Field(
@@ -55,7 +53,8 @@ class TaskSpec(Model):
     args: list[Any] = Field(
         default_factory=list,
         max_length=256,
-        description="Positional arguments, any JSON. At most 768 KiB in all: put larger data into a store and pass its key.",
+        description="Positional arguments, any JSON. At most 768 KiB in all: put larger data into a store and pass "
+        "its key.",
         json_schema_extra={"items": _ANY_JSON},
     )
     kwargs: dict[str, Any] = Field(

@@ -1,4 +1,7 @@
-"""Worker: one pod of a pool, as a state machine. Written by the operator; it outlives its pod, so its end is readable."""
+"""Worker: one pod of a pool, as a state machine.
+
+Written by the operator alone. The object outlives its pod, so that how it ended stays readable.
+"""
 
 from pydantic import Field
 

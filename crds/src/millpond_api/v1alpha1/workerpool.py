@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Model, Timestamp, rule
 
@@ -108,8 +108,8 @@ class Timeouts(Model):
 
     lease: Duration = Field(
         default="15s",
-        description="A worker renews its hold on a task three times in this time; when it stops (crash, lost node), the "
-        "task is given to another worker after it.",
+        description="A worker renews its hold on a task three times in this time; when it stops (crash, lost node), "
+        "the task is given to another worker after it.",
         json_schema_extra={CEL: [rule("duration(self) >= duration('2s')", "must be at least 2s")]},
     )
 
@@ -130,7 +130,7 @@ class ImagePullSecret(Model):
     name: str = Field(description="Name of the Secret.")
 
 
-_POOL_RULES = [
+_POOL_RULES: Any = [
     rule(
         "self.scaling.minWorkers <= self.scaling.maxWorkers",
         "scaling.minWorkers must not be greater than scaling.maxWorkers: lower minWorkers or raise maxWorkers",
@@ -144,7 +144,7 @@ _POOL_RULES = [
 class WorkerPoolSpec(Model):
     """A pool of workers that run one app's handlers."""
 
-    model_config = {**Model.model_config, "json_schema_extra": {CEL: _POOL_RULES}}  # type: ignore[assignment]
+    model_config = ConfigDict(json_schema_extra={CEL: _POOL_RULES})
 
     image: str | None = Field(
         default=None, min_length=1, max_length=512, description="The worker image, with your app."
@@ -189,8 +189,8 @@ class WorkerPoolSpec(Model):
         default=None,
         ge=0,
         le=10000,
-        description="Set by kubectl scale: holds exactly this many workers, whatever the queue says, until it is removed "
-        '(kubectl patch workerpool NAME --type=json -p \'[{"op":"remove","path":"/spec/replicas"}]\').',
+        description="Set by kubectl scale: holds exactly this many workers, whatever the queue says, until it is removed"
+        ' (kubectl patch workerpool NAME --type=json -p \'[{"op":"remove","path":"/spec/replicas"}]\').',
     )
     scaling: Scaling = Field(default_factory=Scaling, description="How many workers there are, and when.")
     queue: Queue = Field(default_factory=Queue, description="The pool's queue.")
