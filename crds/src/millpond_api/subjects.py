@@ -9,8 +9,8 @@ import re
 from typing import NamedTuple
 
 TOKEN = r"[A-Za-z0-9_-]{1,128}"
-_TOKEN = re.compile(f"^{TOKEN}$")
-_HANDLER = re.compile(r"^[A-Za-z0-9._:/-]{1,128}$")
+_TOKEN = re.compile(TOKEN)
+_HANDLER = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 
 STREAM_EVENTS = "MILLPOND_EVENTS"
 STREAM_DELAYED = "MILLPOND_DELAYED"
@@ -32,14 +32,14 @@ RPC_VERBS = ("ping", "drain", "cancel")
 
 def check_token(text: str, what: str) -> str:
     """`text` itself when it may stand in a subject; ValueError that names `what` otherwise."""
-    if not _TOKEN.match(text):
+    if not _TOKEN.fullmatch(text):
         raise ValueError(f"{what} {text!r} may hold only letters, digits, '-' and '_' (1 to 128 of them)")
     return text
 
 
 def check_handler(name: str) -> str:
     """`name` itself when it may name a handler (it travels in a header, so ASCII without spaces)."""
-    if not _HANDLER.match(name):
+    if not _HANDLER.fullmatch(name):
         raise ValueError(f"handler name {name!r} may hold only letters, digits and . _ : / - (1 to 128 of them)")
     return name
 
