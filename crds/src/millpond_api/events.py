@@ -80,6 +80,10 @@ class Beat(Wire):
     handlers: list[str] = Field(default_factory=list)
     incarnation: str = ""
     """Differs between two processes of the same pod: a container that restarted."""
+    missing: dict[str, int] = Field(default_factory=dict)
+    """Handlers that messages asked for and this worker's app does not have, with the messages seen lately."""
+    missing_tasks: list[str] = Field(default_factory=list)
+    """Task objects that wait for such a handler, the last 20 seen."""
 
 
 class RpcAnswer(Wire):
