@@ -1,7 +1,8 @@
 """Waiting for something to become true, without fixed sleeps.
 
 Owns the one polling loop of the tests. It must not hide a failure: when time is up, the last value or
-assertion is in the message. Limits are generous because test machines are small and shared; an idle machine never waits for them.
+assertion is in the message. Limits are generous because test machines are small and shared; an idle one never waits
+for them.
 """
 
 import asyncio

@@ -50,8 +50,11 @@ class NatsServer:
         self._own_directory = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="millpond-nats-"))
         self.port = free_port()
-        self.url = f"nats://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:

@@ -14,12 +14,20 @@ class NotConnected(MillpondError):
     """NATS cannot be reached, or the client is closed."""
 
 
+class BrokerRefused(MillpondError):
+    """NATS is there, but Millpond's streams are not, or it refuses the request."""
+
+
 class ResultTimeout(MillpondError, TimeoutError):
     """The task has not ended within the time that `result` was given; it goes on, ask again later."""
 
 
 class PoolNotFound(MillpondError):
     """The pool has no queue in this namespace."""
+
+
+class PriorityNotFound(MillpondError, ValueError):
+    """The pool has no class of this name, so nobody would take the task."""
 
 
 class QueueFull(MillpondError):

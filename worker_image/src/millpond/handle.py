@@ -1,0 +1,213 @@
+"""A submitted task as its submitter sees it: wait for the result, look at it, cancel it.
+
+Owns reading a task's log from the outside. It writes one kind of event, `Cancelled`, and only by compare-and-set, so it
+can never overwrite an outcome. `result` is pushed: it listens to the feed first and reads the log afterwards, so that
+nothing falls between. It survives a lost connection (it reads again after the reconnect) and a lost push (a slow
+backstop).
+"""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+from millpond_api import subjects
+from millpond_api.events import TaskError, TaskEvent, utc_now
+from millpond_api.lifecycle import TERMINAL, TaskState, TaskView, fold_all
+
+from millpond import transport as wire
+from millpond.errors import BrokerRefused, NotConnected, ResultTimeout, TaskCancelled, TaskExpired, TaskFailed
+from millpond.transport import Message, Publish, Stored
+
+if TYPE_CHECKING:
+    from millpond.client import Client
+
+BACKSTOP = (5.0, 10.0)
+"""Seconds between reads that nothing pushed (spread, so that a thousand waiters do not read at once). The push itself
+takes about a millisecond; the backstop only finds what a broken route between servers swallowed."""
+CANCEL_RPC_TIMEOUT = 2.0
+"""Seconds for telling the running worker. It is a courtesy: the worker is fenced by the event anyway."""
+
+
+@dataclass(frozen=True)
+class TaskStatus:
+    """A task now. `attempts` counts started attempts without refunded ones; `worker` is who had it last."""
+
+    state: TaskState
+    attempts: int = 0
+    worker: str = ""
+    since: datetime | None = None
+    next_at: datetime | None = None
+    reason: str = ""
+    error: TaskError | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.state in TERMINAL
+
+
+class TaskHandle:
+    """One task of a pool. Handles are cheap, hold no connection of their own and may be made again from the id."""
+
+    def __init__(self, client: "Client", pool: str, task_id: str) -> None:
+        self._client = client
+        self.pool = pool
+        self.id = subjects.check_token(task_id, "task id")
+        self._log = subjects.task_events(client.namespace, subjects.check_token(pool, "pool"), task_id)
+
+    def __repr__(self) -> str:
+        return f"TaskHandle(pool={self.pool!r}, id={self.id!r})"
+
+    async def result(self, timeout: float | None = None) -> Any:
+        """What the handler returned; raises TaskFailed, TaskCancelled or TaskExpired when it ended otherwise.
+
+        Waits for the end as long as it takes, or `timeout` seconds and then raises ResultTimeout: the task goes on.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                return unwrap(self.id, await self._await_end())
+        except TimeoutError as error:
+            # TaskExpired and the like are no TimeoutErrors; this is the time of the caller alone.
+            raise ResultTimeout(
+                f"task {self.id} has not ended within {timeout:g} s: it goes on; call result() again, or cancel()"
+            ) from error
+
+    async def events(self) -> list[TaskEvent]:
+        """The task's transitions, oldest first (the last 32); empty while nobody has claimed it."""
+        self._client.check_open()
+        with broker_errors():
+            log = await self._client.transport.read_log(subjects.STREAM_EVENTS, self._log)
+        return [parse_event(stored) for stored in log]
+
+    async def status(self) -> TaskStatus:
+        """The state as the log tells it. An id that was never submitted looks like one that waits: Queued."""
+        return make_status(fold_all(await self.events()))
+
+    async def cancel(self, reason: str = "") -> bool:
+        """Cancel the task unless it has ended; returns whether Cancelled is its outcome.
+
+        The handler of a running task is told and may stop early; whatever it does, its result is not recorded.
+        """
+        self._client.check_open()
+        with broker_errors():
+            before = await self._commit_cancel(reason)
+            if before and before.state == TaskState.RUNNING and before.worker:
+                await self._tell_worker(before.worker)
+            if before is None or before.state not in TERMINAL:
+                await self._client.transport.purge_later(self.id)
+        return before is None or before.state not in TERMINAL or before.state == TaskState.CANCELLED
+
+    async def _last(self) -> TaskEvent | None:
+        stored = await self._client.transport.read_last(subjects.STREAM_EVENTS, self._log)
+        return parse_event(stored) if stored else None
+
+    async def _await_end(self) -> TaskEvent:
+        """The terminal event, as soon as it is stored."""
+        self._client.check_open()
+        wake = asyncio.Event()
+        pushed: list[TaskEvent] = []
+
+        async def on_feed(message: Message) -> None:
+            # What cannot be parsed is no event of ours; the read below says so to the caller.
+            with suppress(pydantic.ValidationError):
+                event = TaskEvent.model_validate_json(message.body)
+                if event.state in TERMINAL:
+                    pushed.append(event)
+                    wake.set()
+
+        # No flush between: the server handles one connection's commands in order, so it knows the subscription
+        # before it answers the read.
+        subscription = await self._client.transport.subscribe(subjects.feed(self._log), on_feed)
+        try:
+            with self._client.waking(wake):
+                while True:
+                    wake.clear()
+                    event = await self._read_end()
+                    if event or pushed:
+                        return event or pushed[-1]
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(wake.wait(), random.uniform(*BACKSTOP))
+                    if pushed:
+                        return pushed[-1]
+        finally:
+            await subscription.close()
+
+    async def _read_end(self) -> TaskEvent | None:
+        """The last event if it is an outcome. A broker that does not answer now is asked again by the caller's loop."""
+        self._client.check_open()
+        with broker_errors(), suppress(wire.Unconfirmed):
+            last = await self._last()
+            return last if last and last.state in TERMINAL else None
+        return None
+
+    async def _commit_cancel(self, reason: str) -> TaskEvent | None:
+        """Write Cancelled unless an outcome stands; returns the event before it, or the outcome that stands."""
+        while True:
+            last = await self._last()
+            if last and last.state in TERMINAL:
+                return last
+            cancelled = TaskEvent(
+                state=TaskState.CANCELLED,
+                attempt=last.attempt if last else 1,
+                at=utc_now(),
+                handler=last.handler if last else "",
+                worker=last.worker if last else "",
+                object=last.object if last else "",
+                reason="Cancelled",
+                message=reason,
+            )
+            options = Publish(expected=last.sequence if last else 0)
+            # Fenced: the log moved between the read and the write. Read again and decide again.
+            with suppress(wire.Fenced):
+                await self._client.transport.publish_stored(self._log, cancelled.encode(), options=options)
+                return last
+
+    async def _tell_worker(self, worker: str) -> None:
+        """Ask the worker to stop the handler; a worker that is gone or does not answer changes nothing."""
+        subject = subjects.rpc(self._client.namespace, self.pool, worker, "cancel")
+        with suppress(wire.TransportError):
+            await self._client.transport.request(subject, self.id.encode(), timeout=CANCEL_RPC_TIMEOUT)
+
+
+def parse_event(stored: Stored) -> TaskEvent:
+    """The event of a stored message, with its sequence."""
+    return TaskEvent.model_validate_json(stored.body).model_copy(update={"sequence": stored.sequence})
+
+
+def make_status(view: TaskView) -> TaskStatus:
+    """The status of a log."""
+    last = view.last
+    if last is None:
+        return TaskStatus(view.state)
+    worker = next((event.worker for event in reversed(view.events) if event.worker), "")
+    return TaskStatus(view.state, view.attempts, worker, last.at, last.next_at, last.reason, last.error)
+
+
+def unwrap(task: str, end: TaskEvent) -> Any:
+    """The result of a terminal event, or the error it stands for."""
+    why = f": {end.message}" if end.message else ""
+    if end.state == TaskState.SUCCEEDED:
+        return end.result
+    if end.state == TaskState.CANCELLED:
+        raise TaskCancelled(f"task {task} was cancelled{why}; submit it under another id to run it after all")
+    if end.state == TaskState.EXPIRED:
+        raise TaskExpired(f"task {task} passed its deadline{why}; submit it again with a later one, or more workers")
+    error = end.error or TaskError(type=end.reason or "Failed", message=end.message)
+    raise TaskFailed(task, error.type, error.message, error.traceback, end.attempt)
+
+
+@contextmanager
+def broker_errors() -> Iterator[None]:
+    """Turns what the transport raises into the SDK's errors."""
+    try:
+        yield
+    except wire.Unconfirmed as error:
+        raise NotConnected(f"NATS did not answer ({error}): check the URL and that the server runs") from error
+    except wire.StreamMissing as error:
+        raise BrokerRefused(f"{error}: is the Millpond operator installed beside this NATS server?") from error
+    except wire.TransportError as error:
+        raise BrokerRefused(f"NATS refused: {error}") from error
