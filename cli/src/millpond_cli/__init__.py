@@ -1,1 +1,1 @@
-"""The millpond command."""
+"""The millpond command: it talks to the Kubernetes API alone, never to NATS or to a worker."""

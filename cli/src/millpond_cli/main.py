@@ -1,0 +1,55 @@
+"""The `millpond` command: its commands and how an error ends it.
+
+Owns the typer app and nothing of what the commands do. A `CliError` becomes one sentence on stderr and exit code 1;
+anything else is a bug and keeps its traceback.
+"""
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from millpond_cli.commands import cancel, get, logs, submit, version, watch
+from millpond_cli.errors import CliError
+from millpond_cli.output import say
+
+INTERRUPTED = 130
+
+
+class Cli(TyperGroup):
+    """Ends a failed command with a sentence instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CliError as error:
+            say(f"millpond: {error}")
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # `millpond get tasks | head`: the reader has seen enough. Nothing more can be written, also not at exit.
+            sys.stdout = open("/dev/null", "w")  # noqa: SIM115
+            raise typer.Exit(0) from None
+
+
+app = typer.Typer(
+    name="millpond",
+    cls=Cli,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Worker pools and task queues in Kubernetes: submit tasks, watch pools scale, read what became of them.",
+)
+
+app.command("submit")(submit.submit)
+app.command("get")(get.get)
+app.command("watch")(watch.watch)
+app.command("logs")(logs.logs)
+app.command("cancel")(cancel.cancel)
+app.command("unpin")(cancel.unpin)
+app.command("version")(version.version)
+
+if __name__ == "__main__":
+    app()
