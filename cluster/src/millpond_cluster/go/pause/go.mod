@@ -1,0 +1,3 @@
+module millpond.dev/cluster/pause
+
+go 1.25.0

@@ -1,0 +1,1 @@
+"""A cluster of host processes, for machines without a container engine."""

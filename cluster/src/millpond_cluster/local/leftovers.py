@@ -1,0 +1,76 @@
+"""What a node leaves on the machine when it is killed, and how exactly that is cleared.
+
+Owns the removal of mounts, network namespaces, the address book, kube-proxy's tables, control groups and log links of one
+cluster. It removes only what lies below the cluster's folder or carries its name, with one exception: kube-proxy's nft tables
+have a fixed name, and belong to the one node that may run on a host. Everything here may be called at any time after the
+processes are gone, and again; it keeps containerd's images and snapshots, so that the next `up` is quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+from pathlib import Path
+
+from millpond_cluster.build.debian import find_program
+from millpond_cluster.local import cgroups, processes
+from millpond_cluster.local.node import make_network_name
+from millpond_cluster.paths import ClusterPaths
+from millpond_cluster.shell import run
+
+_MNT_DETACH = 2
+_CONTAINER_LOGS = Path("/var/log/containers")
+_CNI_RESULTS = Path("/var/lib/cni/results")
+
+
+def clear_node(paths: ClusterPaths) -> None:
+    """Containers and shims, then everything that hung on them. The node's own daemons must have been stopped before."""
+    for _ in range(3):  # a shim that is being killed may still be starting a process
+        processes.kill(cgroups.read_members(paths.name))
+    unmount_below(paths.root)
+    for folder in (paths.containerd_state, paths.cni, paths.kubelet / "pods", *_container_records(paths)):
+        shutil.rmtree(folder, ignore_errors=True)
+    paths.containerd_socket.unlink(missing_ok=True)
+    _remove_proxy_tables()
+    _remove_links(paths)
+    cgroups.remove_group(paths.name)
+
+
+def unmount_below(root: Path) -> None:
+    """Unmounts everything mounted below `root`, the deepest first; lazily, because nothing uses it any more."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for point in sorted(_mounts_below(root), key=len, reverse=True):
+        libc.umount2(os.fsencode(point), _MNT_DETACH)
+
+
+def _mounts_below(root: Path) -> list[str]:
+    with contextlib.suppress(FileNotFoundError):
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+        points = [line.split()[4].encode().decode("unicode_escape") for line in lines]
+        return [point for point in points if point.startswith(f"{root}/")]
+    return []
+
+
+def _container_records(paths: ClusterPaths) -> list[Path]:
+    """The records of containers that no longer exist. The images (content, snapshots, metadata) stay."""
+    return list(paths.containerd_root.glob("io.containerd.grpc.v1.cri")) + list(
+        paths.containerd_root.glob("io.containerd.runtime.v*")
+    )
+
+
+def _remove_proxy_tables() -> None:
+    if (nft := find_program("nft")) is None:
+        return
+    for family in ("ip", "ip6"):
+        run([nft, "delete", "table", family, "kube-proxy"], check=False)
+
+
+def _remove_links(paths: ClusterPaths) -> None:
+    """The kubelet's links to pod logs and the network plug-ins' cached results have fixed places; ours are told by content or name."""
+    for link in _CONTAINER_LOGS.glob("*.log"):
+        if link.is_symlink() and os.readlink(link).startswith(f"{paths.root}/"):
+            link.unlink(missing_ok=True)
+    for result in _CNI_RESULTS.glob(f"{make_network_name(paths.name)}-*"):
+        result.unlink(missing_ok=True)
