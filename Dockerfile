@@ -1,0 +1,26 @@
+# The operator. Context: the root of the repository. BASE_IMAGE: any with python3 (3.11 or newer) and its venv module.
+ARG BASE_IMAGE=python:3.13-slim
+
+FROM ${BASE_IMAGE} AS build
+WORKDIR /src
+# What is locked changes rarely and takes a minute; what we write changes often and takes seconds. So in this order.
+COPY scripts/requirements.py uv.lock ./
+COPY crds/pyproject.toml crds/
+COPY operator/pyproject.toml operator/
+RUN python3 -m venv /opt/millpond \
+ && python3 requirements.py uv.lock crds/pyproject.toml operator/pyproject.toml > requirements.txt \
+ && /opt/millpond/bin/pip install --no-cache-dir --no-compile --quiet hatchling -r requirements.txt \
+ && /opt/millpond/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/millpond/lib
+COPY crds crds
+COPY operator operator
+RUN /opt/millpond/bin/pip install --no-cache-dir --no-compile --no-deps --no-build-isolation --quiet ./crds ./operator \
+ && /opt/millpond/bin/pip uninstall --yes --quiet hatchling setuptools pip \
+ && /opt/millpond/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/millpond/lib
+
+FROM ${BASE_IMAGE}
+# The byte code is unchecked on purpose: the root file system is read-only, so nothing could be written beside a source.
+ENV PATH=/opt/millpond/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+COPY --from=build /opt/millpond /opt/millpond
+USER 65532:65532
+EXPOSE 8080
+ENTRYPOINT ["/opt/millpond/bin/python", "-m", "millpond_operator.main"]
