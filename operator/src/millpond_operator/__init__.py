@@ -1,1 +1,1 @@
-"""The Millpond operator."""
+"""The Millpond operator: observes pools, tasks and workers, decides purely, and applies once."""

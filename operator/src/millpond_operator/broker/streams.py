@@ -1,0 +1,132 @@
+"""The streams and consumers of the pools: made, kept in step with the spec, counted and deleted.
+
+Owns their existence; what is in them is `broker.tasks`' matter. A stream is created or, where an updatable field
+differs, updated; nothing is sent when nothing differs (a needless update once dropped delayed messages,
+nats-server#5526). Survives a NATS server that lost everything: `ensure_…` makes it again.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from millpond import transport as wire
+from millpond.transport import Transport
+from millpond_api import broker as shapes
+from millpond_api import subjects
+from millpond_api.broker import QueueConfig
+from millpond_operator.cluster_key import PoolKey
+
+_UPDATABLE = ("max_msgs", "max_age", "num_replicas", "duplicate_window", "metadata")
+_PAGE = 256
+META_UID = "millpond.dev/pool-uid"
+META_RECLAIM = "millpond.dev/reclaim-policy"
+
+
+async def ensure_shared(transport: Transport, storage: str, replicas: int) -> None:
+    """The three streams that all pools share exist."""
+    for shape in (
+        shapes.events_stream(storage, replicas),
+        shapes.delayed_stream(storage, replicas),
+        shapes.dead_stream(storage, replicas),
+    ):
+        if await _read(transport, shape["name"]) is None:
+            await transport.api(f"STREAM.CREATE.{shape['name']}", shape)
+
+
+async def ensure_pool(transport: Transport, queue: QueueConfig) -> None:
+    """The pool's stream and a consumer for each class exist and follow the spec."""
+    shape = shapes.pool_stream(queue)
+    name = shape["name"]
+    known = await _read(transport, name)
+    if known is None:
+        # Only what falls due from now on: schedules of an earlier pool of this name have been served or dropped.
+        shape["sources"][0]["opt_start_time"] = datetime.now(UTC).isoformat()
+        await transport.api(f"STREAM.CREATE.{name}", shape)
+    else:
+        config: dict[str, Any] = known["config"]
+        changed = {key: shape[key] for key in _UPDATABLE if not _same(config.get(key), shape[key])}
+        if changed:
+            await transport.api(f"STREAM.UPDATE.{name}", config | changed)
+    for task_class in queue.classes:
+        await _ensure_consumer(transport, name, shapes.class_consumer(queue, task_class))
+
+
+async def delete_pool(transport: Transport, key: PoolKey) -> bool:
+    """Delete the pool's stream and all that waits in it; False when it was not there."""
+    try:
+        await transport.api(f"STREAM.DELETE.{subjects.pool_stream(*key)}")
+    except wire.TransportError as error:
+        if _missing(error):
+            return False
+        raise
+    return True
+
+
+async def read_lags(transport: Transport) -> dict[PoolKey, int]:
+    """Messages (waiting + in flight) of every pool's stream, in one request for each 256 pools."""
+    lags: dict[PoolKey, int] = {}
+    for stream in await _list(transport):
+        parsed = subjects.parse_pool_stream(stream["config"]["name"])
+        if parsed:
+            lags[PoolKey(*parsed)] = int(stream["state"]["messages"])
+    return lags
+
+
+async def read_lag(transport: Transport, key: PoolKey) -> int | None:
+    """Messages of one pool's stream; None when there is no such stream."""
+    info = await _read(transport, subjects.pool_stream(*key))
+    return int(info["state"]["messages"]) if info else None
+
+
+async def read_owners(transport: Transport) -> dict[PoolKey, dict[str, str]]:
+    """The metadata of every pool's stream: whose it is and what is to become of it."""
+    owners = {}
+    for stream in await _list(transport):
+        parsed = subjects.parse_pool_stream(stream["config"]["name"])
+        if parsed:
+            owners[PoolKey(*parsed)] = dict(stream["config"].get("metadata") or {})
+    return owners
+
+
+async def _list(transport: Transport) -> list[dict[str, Any]]:
+    streams: list[dict[str, Any]] = []
+    while True:
+        ask = {"offset": len(streams), "subject": "mp.tasks.>"}
+        page: dict[str, Any] = await transport.api("STREAM.LIST", ask)
+        found = page.get("streams") or []
+        streams += found
+        if not found or len(streams) >= page.get("total", 0) or len(found) < _PAGE:
+            return streams
+
+
+async def _read(transport: Transport, name: str) -> dict[str, Any] | None:
+    try:
+        return await transport.api(f"STREAM.INFO.{name}")
+    except wire.TransportError as error:
+        if _missing(error):
+            return None
+        raise
+
+
+def _missing(error: wire.TransportError) -> bool:
+    return isinstance(error, wire.StreamMissing)
+
+
+def _same(known: Any, wanted: Any) -> bool:
+    if isinstance(wanted, dict):
+        # The server adds keys of its own to the metadata.
+        return all((known or {}).get(key) == value for key, value in wanted.items())
+    return bool((known or 0) == wanted)
+
+
+async def _ensure_consumer(transport: Transport, stream: str, shape: dict[str, Any]) -> None:
+    name = shape["durable_name"]
+    try:
+        info: dict[str, Any] = await transport.api(f"CONSUMER.INFO.{stream}.{name}")
+        if info["config"].get("ack_wait") == shape["ack_wait"]:
+            return
+        shape = info["config"] | {"ack_wait": shape["ack_wait"]}
+    except wire.Unconfirmed:
+        raise
+    except wire.TransportError:
+        pass  # no such consumer: made below
+    await transport.api(f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": shape, "action": ""})

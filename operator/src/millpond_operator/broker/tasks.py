@@ -1,0 +1,131 @@
+"""Tasks on the broker: submitted, scheduled, ended by the operator, and their logs read.
+
+Owns the operator's part of protocol.md: step 1 (a publish whose id is the task's is the commit, so it may be repeated)
+and the outcomes that nobody needs to run for (Cancelled, Expired, Failed before a start), each by compare-and-set on
+the log. It never decides what a task should become: `decisions.tasks` does.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from millpond import transport as wire
+from millpond.transport import Publish, Transport
+from millpond_api import subjects
+from millpond_api.envelope import Envelope
+from millpond_api.events import TaskError, TaskEvent
+from millpond_api.lifecycle import TaskState, TaskView, fold_all
+from millpond_operator.cluster_key import PoolKey
+
+RPC_TIMEOUT = 2.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """A task ready for its pool's queue."""
+
+    pool: PoolKey
+    envelope: Envelope
+    payload: dict[str, Any]
+    not_before: datetime | None = None
+
+    @property
+    def body(self) -> bytes:
+        return orjson.dumps(self.payload)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """An outcome that needs no worker."""
+
+    state: TaskState
+    at: datetime
+    reason: str
+    message: str
+    object: str
+    handler: str
+
+
+async def submit(transport: Transport, order: Order, msg_id: str = "") -> None:
+    """Put the task into its pool's queue; a repetition within two minutes is dropped by the server.
+
+    Raises `QueueFull` when the queue is at its bound and `StreamMissing` when it does not exist.
+    """
+    subject = subjects.tasks(*order.pool, order.envelope.task_class)
+    await transport.publish_stored(
+        subject, order.body, headers=_headers(order), options=Publish(msg_id=msg_id or order.envelope.id)
+    )
+
+
+async def schedule(transport: Transport, order: Order) -> None:
+    """Let the server put the task into the queue at its time."""
+    assert order.not_before is not None
+    target = subjects.due(*order.pool, order.envelope.task_class)
+    await transport.schedule(
+        order.envelope.id,
+        target,
+        order.body,
+        headers=_headers(order),
+        at=order.not_before,
+        msg_id=f"{order.envelope.id}.{order.envelope.attempt}",
+    )
+
+
+async def read_view(transport: Transport, pool: PoolKey, task_id: str) -> TaskView:
+    """The task as its log tells it."""
+    log = await transport.read_log(subjects.STREAM_EVENTS, subjects.task_events(*pool, task_id))
+    return fold_all(parse_event(stored) for stored in log)
+
+
+def parse_event(stored: wire.Stored) -> TaskEvent:
+    """The event of a stored message, with its sequence."""
+    return TaskEvent.model_validate_json(stored.body).model_copy(update={"sequence": stored.sequence})
+
+
+async def end(transport: Transport, pool: PoolKey, task_id: str, ending: Ending) -> TaskView:
+    """Commit the outcome unless one stands already; the log afterwards. A running worker is told and is fenced."""
+    subject = subjects.task_events(*pool, task_id)
+    while True:
+        view = await read_view(transport, pool, task_id)
+        if view.terminal:
+            return view
+        last = view.last
+        event = TaskEvent(
+            state=ending.state,
+            attempt=last.attempt if last else 1,
+            at=ending.at,
+            handler=ending.handler,
+            worker=last.worker if last else "",
+            object=ending.object,
+            reason=ending.reason,
+            message=ending.message,
+            error=_error(ending),
+        )
+        # Fenced: the log moved in between. Read again and decide again.
+        with contextlib.suppress(wire.Fenced):
+            options = Publish(expected=last.sequence if last else 0)
+            await transport.publish_stored(subject, event.encode(), options=options)
+            break
+    if last is not None and last.state == TaskState.RUNNING and last.worker:
+        await _tell_worker(transport, subjects.rpc(*pool, last.worker, "cancel"), task_id)
+    await transport.purge_later(task_id)
+    return await read_view(transport, pool, task_id)
+
+
+def _error(ending: Ending) -> TaskError | None:
+    if ending.state != TaskState.FAILED:
+        return None
+    return TaskError(type=ending.reason, message=ending.message, retryable=False)
+
+
+async def _tell_worker(transport: Transport, subject: str, task_id: str) -> None:
+    # A courtesy: the worker is fenced by the event anyway, so a worker that is gone or silent changes nothing.
+    with contextlib.suppress(wire.TransportError):
+        await transport.request(subject, task_id.encode(), timeout=RPC_TIMEOUT)
+
+
+def _headers(order: Order) -> dict[str, str]:
+    return {subjects.HEADER_ENVELOPE: order.envelope.encode().decode()}

@@ -1,0 +1,1 @@
+"""What the operator does with the Kubernetes API, and nothing else does."""

@@ -1,0 +1,107 @@
+"""The one writer of status: coalesces per object, writes with bounded concurrency, and never goes backwards.
+
+Owns what was written last. A status replaces the whole field by a JSON patch that first tests the object's uid, so an
+object that was deleted and made again never gets its predecessor's status; a merge patch would also drop nulls inside
+of results. `rank` orders what several sources say of one object (a task's log sequence): a lower rank than the one
+already accepted is dropped. Survives refusals (the object is gone: dropped) and silence (tried again).
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+import structlog
+
+from millpond_operator.cluster.api import Api, ApiError, path
+from millpond_operator.cluster.workqueue import WorkQueue
+
+log = structlog.get_logger(__name__)
+
+REMEMBERED = 50_000
+
+
+class Target(NamedTuple):
+    """An object whose status is written."""
+
+    plural: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass
+class _Entry:
+    rank: int
+    status: dict[str, Any] | None
+    written: bytes = b""
+
+
+class StatusWriter:
+    """`put` a status; `run` writes the newest of each object."""
+
+    def __init__(self, api: Api, concurrency: int = 16) -> None:
+        self._api = api
+        self._entries: dict[Target, _Entry] = {}
+        self.queue: WorkQueue[Target] = WorkQueue("status", self._write, concurrency)
+        self.writes = 0
+
+    def put(self, target: Target, status: dict[str, Any], rank: int = 0, delay: float = 0.0) -> bool:
+        """Accept a status to be written (within `delay` seconds, to coalesce); False when a later one is known."""
+        entry = self._entries.get(target)
+        if entry is not None and rank < entry.rank:
+            return False
+        if entry is None:
+            self._forget_some()
+            entry = self._entries[target] = _Entry(rank, None)
+        entry.rank, entry.status = rank, status
+        if delay:
+            self.queue.add_after(target, delay)
+        else:
+            self.queue.add(target)
+        return True
+
+    def forget(self, target: Target) -> None:
+        """The object is gone."""
+        self._entries.pop(target, None)
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        await self.queue.run()
+
+    async def _write(self, target: Target) -> None:
+        entry = self._entries.get(target)
+        if entry is None or entry.status is None:
+            return
+        status, entry.status = entry.status, None
+        text = orjson.dumps(status)
+        if text == entry.written:
+            return
+        operations: list[dict[str, Any]] = [
+            {"op": "test", "path": "/metadata/uid", "value": target.uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        try:
+            await self._api.json_patch(path(target.plural, target.namespace, target.name, "status"), operations)
+        except ApiError as error:
+            # 404: gone; 422 with a failed test: another object of that name. Anything else: again, unless newer.
+            if error.status == 404 or (error.status == 422 and "test" in error.message.lower()):
+                self.forget(target)
+                return
+            if error.status == 422:
+                log.error("the API server refused a status", object=target.name, error=error.message)
+                return
+            entry.status = entry.status or status
+            raise
+        except Exception:
+            entry.status = entry.status or status
+            raise
+        entry.written = text
+        self.writes += 1
+
+    def _forget_some(self) -> None:
+        """Bounds the memory: the oldest entries without a pending write go."""
+        if len(self._entries) < REMEMBERED:
+            return
+        settled = [target for target, entry in self._entries.items() if entry.status is None]
+        for target in settled[: REMEMBERED // 10]:
+            del self._entries[target]

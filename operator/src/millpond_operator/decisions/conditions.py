@@ -1,0 +1,73 @@
+"""Conditions of a pool and of a task: pure. A condition's time moves only when its status does (metav1.Condition)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from millpond_api.v1alpha1.common import Condition
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What holds of a condition now."""
+
+    type: str
+    holds: bool | None
+    reason: str
+    message: str = ""
+
+    @property
+    def status(self) -> str:
+        return "Unknown" if self.holds is None else str(self.holds)
+
+
+def make_conditions(old: Iterable[Condition], facts: Iterable[Fact], now: datetime, generation: int) -> list[Condition]:
+    """The facts as conditions; one that keeps its status keeps its time."""
+    known = {condition.type: condition for condition in old}
+    made = []
+    for fact in facts:
+        before = known.get(fact.type)
+        since = before.last_transition_time if before and before.status == fact.status else None
+        made.append(
+            Condition(
+                type=fact.type,
+                status=fact.status,
+                reason=fact.reason,
+                message=fact.message[:1024],
+                last_transition_time=since or now,
+                observed_generation=generation,
+            )
+        )
+    return made
+
+
+@dataclass(frozen=True)
+class PoolFacts:
+    """What decides a pool's conditions. `trouble` is (reason, message) of the worst that was seen, if any."""
+
+    ready: int
+    desired: int
+    current: int
+    decision_reason: str
+    decision_message: str
+    queue_ready: bool
+    trouble: tuple[str, str] | None = None
+    paused: bool = False
+
+
+def decide_pool_facts(seen: PoolFacts) -> list[Fact]:
+    """Ready, Scaling, Degraded and Paused of a pool."""
+    if not seen.queue_ready:
+        ready = Fact("Ready", False, "QueueMissing", "the queue could not be made yet: is NATS reachable?")
+    elif seen.trouble and seen.ready < seen.desired:
+        ready = Fact("Ready", False, seen.trouble[0], seen.trouble[1])
+    elif seen.desired == 0 and seen.current == 0:
+        ready = Fact("Ready", True, "AtZero", "no workers are needed; a task wakes the pool")
+    elif seen.ready >= seen.desired:
+        ready = Fact("Ready", True, "WorkersReady", f"{seen.ready} of {seen.desired} workers are ready")
+    else:
+        ready = Fact("Ready", False, "WorkersStarting", f"{seen.ready} of {seen.desired} workers are ready")
+    scaling = Fact("Scaling", seen.current != seen.desired, seen.decision_reason, seen.decision_message)
+    degraded = Fact("Degraded", True, *seen.trouble) if seen.trouble else Fact("Degraded", False, "AllWell")
+    paused = Fact("Paused", seen.paused, "Paused" if seen.paused else "NotPaused")
+    return [ready, scaling, degraded, paused]

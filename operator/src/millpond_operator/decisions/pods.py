@@ -1,0 +1,123 @@
+"""What the kubelet says of a worker's pod, in one small record: pure.
+
+Owns the reading of pod statuses: whether it is ready, whether it can't start and why, and how its container ended.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+CONTAINER = "worker"
+
+_STUCK = frozenset(
+    {
+        "ImagePullBackOff",
+        "ErrImagePull",
+        "ErrImageNeverPull",
+        "InvalidImageName",
+        "CrashLoopBackOff",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    }
+)
+_HINTS = {
+    "ErrImagePull": "check spec.image and the pull secrets",
+    "ImagePullBackOff": "check spec.image and the pull secrets",
+    "ErrImageNeverPull": "the image is not on the node and imagePullPolicy is Never",
+    "InvalidImageName": "spec.image is not an image name",
+    "CrashLoopBackOff": "its process ends at once: see kubectl logs",
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a container ended."""
+
+    reason: str
+    exit_code: int
+    at: str
+    message: str = ""
+
+    @property
+    def clean(self) -> bool:
+        return self.exit_code == 0
+
+
+@dataclass(frozen=True)
+class PodFacts:
+    """A worker's pod. `trouble` is (reason, message) when it can't start or keeps crashing."""
+
+    name: str
+    uid: str
+    node: str = ""
+    phase: str = "Pending"
+    ready: bool = False
+    going: bool = False
+    restarts: int = 0
+    ended: Ended | None = None
+    trouble: tuple[str, str] | None = None
+    running: bool = False
+    started: float = 0.0
+
+
+def read_pod(body: dict[str, Any]) -> PodFacts:
+    """The facts in a pod's body."""
+    status = body.get("status", {})
+    container = next((c for c in status.get("containerStatuses", []) if c["name"] == CONTAINER), {})
+    state, last = container.get("state", {}), container.get("lastState", {})
+    conditions = {c["type"]: c for c in status.get("conditions", [])}
+    return PodFacts(
+        name=body["metadata"]["name"],
+        uid=body["metadata"]["uid"],
+        node=body.get("spec", {}).get("nodeName", ""),
+        phase=status.get("phase", "Pending"),
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        going="deletionTimestamp" in body["metadata"],
+        restarts=int(container.get("restartCount", 0)),
+        ended=_ended(state, last, status),
+        trouble=_trouble(state, last, status, conditions),
+        running="running" in state,
+        started=datetime.fromisoformat(body["metadata"]["creationTimestamp"]).timestamp(),
+    )
+
+
+def _ended(state: dict[str, Any], last: dict[str, Any], status: dict[str, Any]) -> Ended | None:
+    """How the container ended last: now, or before its restart; an evicted pod may have no container at all."""
+    terminated = state.get("terminated") or last.get("terminated")
+    if status.get("phase") == "Failed" and status.get("reason"):
+        code = int((terminated or {}).get("exitCode", 137))
+        return Ended(status["reason"], code or 137, (terminated or {}).get("finishedAt", ""), status.get("message", ""))
+    if not terminated:
+        return None
+    code = int(terminated.get("exitCode", 0))
+    reason = terminated.get("reason") or "Error"
+    if reason == "Error" and code == 137:
+        reason = "Killed"
+    return Ended(reason, code, terminated.get("finishedAt") or "", _exit_text(reason, code, terminated.get("message")))
+
+
+def _exit_text(reason: str, code: int, message: str | None) -> str:
+    if reason == "OOMKilled":
+        return "the container used more memory than its limit and was killed: raise resources.limits.memory"
+    if reason == "Killed":
+        return "the container's process was killed by SIGKILL (exit code 137)"
+    return message or f"the container ended with exit code {code}"
+
+
+def _trouble(
+    state: dict[str, Any], last: dict[str, Any], status: dict[str, Any], conditions: dict[str, Any]
+) -> tuple[str, str] | None:
+    waiting = state.get("waiting", {})
+    reason = waiting.get("reason", "")
+    if reason in _STUCK:
+        said = waiting.get("message", "")
+        if reason == "CrashLoopBackOff" and last.get("terminated"):
+            ended = last["terminated"]
+            said = f"last exit code {ended.get('exitCode')} ({ended.get('reason')}); {said}"
+        hint = _HINTS.get(reason, "see kubectl describe pod")
+        return reason, f"{said or 'the kubelet gives no message'} ({hint})"
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+        return "Unschedulable", scheduled.get("message", "no node fits the pod")
+    return None

@@ -1,0 +1,95 @@
+"""From a task's log to the status of its object: pure, and the same for the first event and for a replay.
+
+The whole status is made anew from the log each time, so events may be missed, repeated or late: the newest sequence
+wins (`observedSequence`). What the log does not hold (when the object was submitted) comes from the status before.
+"""
+
+from datetime import datetime
+
+import orjson
+
+from millpond_api.durations import format_duration
+from millpond_api.events import TaskEvent
+from millpond_api.lifecycle import TERMINAL, TaskState, TaskView
+from millpond_api.v1alpha1 import TaskStatus
+from millpond_api.v1alpha1.common import Condition
+from millpond_api.v1alpha1.task import TaskError, TaskTransition
+from millpond_operator.decisions.conditions import Fact, make_conditions
+
+INLINE_RESULT = 64 * 1024
+"""A larger result is not copied into the object (etcd holds every version): the SDK reads it from the log."""
+TRACEBACK = 4 * 1024
+
+
+def project(before: TaskStatus, view: TaskView, now: datetime, generation: int) -> TaskStatus:
+    """The status that the log stands for; `before` itself when the log is empty."""
+    last = view.last
+    if last is None:
+        return before
+    result, note = _result(last)
+    running = next((e for e in reversed(view.events) if e.state == TaskState.RUNNING), None)
+    finished = last.at if last.state in TERMINAL else None
+    queued = TaskTransition(phase="Queued", at=before.queued_at, attempt=1, reason="Submitted")
+    return TaskStatus(
+        phase=last.state,
+        task_id=before.task_id,
+        attempts=view.attempts,
+        worker=running.worker if running else "",
+        queued_at=before.queued_at,
+        started_at=running.at if running else None,
+        finished_at=finished,
+        next_attempt_at=last.next_at if last.state == TaskState.BACKOFF else None,
+        duration=_duration(running, view, finished),
+        reason=last.reason or (last.error.type if last.error else ""),
+        message=note or last.message or (last.error.message if last.error else ""),
+        result=result,
+        error=_error(view),
+        transitions=([queued] if before.queued_at else []) + [_transition(event) for event in view.events],
+        observed_sequence=last.sequence,
+        conditions=task_conditions(before.conditions, last, now, generation),
+    )
+
+
+def task_conditions(old: list[Condition], last: TaskEvent, now: datetime, generation: int) -> list[Condition]:
+    """Complete and Failed, so that `kubectl wait --for=condition=Complete` works; Accepted says it was taken."""
+    ended = last.state in TERMINAL
+    failed = ended and last.state != TaskState.SUCCEEDED
+    why = last.message or (f"{last.error.type}: {last.error.message}" if last.error else "")
+    facts = [
+        Fact("Accepted", True, "Submitted", "the queue has it"),
+        Fact("Complete", last.state == TaskState.SUCCEEDED, str(last.state), "" if failed else why),
+        Fact("Failed", failed, str(last.state), why if failed else ""),
+    ]
+    return make_conditions(old, facts, now, generation)
+
+
+def _result(last: TaskEvent) -> tuple[object, str]:
+    if last.result is None:
+        return None, ""
+    size = len(orjson.dumps(last.result))
+    if size <= INLINE_RESULT:
+        return last.result, ""
+    return None, f"the result has {size} bytes, too many for a status: read it with the SDK (handle.result())"
+
+
+def _duration(running: TaskEvent | None, view: TaskView, finished: datetime | None) -> str:
+    if running is None:
+        return ""
+    after = [event for event in view.events if event.sequence > running.sequence]
+    end = after[0].at if after else finished
+    return format_duration(max(0.0, (end - running.at).total_seconds())) if end else ""
+
+
+def _error(view: TaskView) -> TaskError | None:
+    """The last error, also while the next attempt waits or runs."""
+    if view.state == TaskState.SUCCEEDED:
+        return None
+    error = next((event.error for event in reversed(view.events) if event.error), None)
+    if error is None:
+        return None
+    return TaskError(type=error.type, message=error.message[:4096], traceback=error.traceback[-TRACEBACK:])
+
+
+def _transition(event: TaskEvent) -> TaskTransition:
+    reason = event.reason or (event.error.type if event.error else "")
+    return TaskTransition(phase=event.state, at=event.at, attempt=event.attempt, worker=event.worker, reason=reason)

@@ -1,0 +1,67 @@
+"""Which workers go when a pool shrinks: pure. A busy worker is never among them.
+
+A worker that has not started is not chosen either (it may claim a task at any moment) unless it cannot start at all.
+Workers that an earlier shrink already drained come first: they take nothing any more and only hold a place.
+When a bound forces the pool below what is busy (kubectl scale, a lower maxWorkers), the surplus is drained gently:
+such workers finish what they run, take nothing new, and go when they are done.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """What can be done to a worker now."""
+
+    RETIRE = "retire"  # takes nothing and runs nothing: remove its pod
+    ASK = "ask"  # idle: drain it if it still is
+    DRAIN = "drain"  # busy: let it finish and take nothing new
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A worker pod as it was last seen. `started` is when its process began (seconds)."""
+
+    name: str
+    state: str
+    in_flight: int = 0
+    started: float = 0.0
+    fresh: bool = True
+    stuck: bool = False
+    going: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps by worker, and the sentence when fewer can go than should."""
+
+    steps: tuple[tuple[str, Step], ...]
+    held: str = ""
+
+
+def decide_victims(candidates: list[Candidate], surplus: int, *, forced: bool) -> Plan:
+    """At most `surplus` steps. `forced`: the bound is a person's, so busy workers are drained too."""
+    here = [worker for worker in candidates if not worker.going]
+    stuck = [w for w in here if w.stuck]
+    drained = [w for w in here if not w.stuck and w.state in ("Draining", "Stopped") and w.in_flight == 0 and w.fresh]
+    # The newest go first: they have the least in their caches, and the oldest have proven themselves.
+    idle = sorted((w for w in here if w.state == "Idle" and w.fresh and not w.stuck), key=lambda w: -w.started)
+    busy = sorted(
+        (w for w in here if w.state in ("Busy", "Leased") and w.fresh), key=lambda w: (w.in_flight, -w.started)
+    )
+    finishing = [w for w in here if w.state == "Draining" and w.in_flight > 0]
+    starting = [w for w in here if w.state == "Starting" and not w.stuck]
+    steps: list[tuple[str, Step]] = [(w.name, Step.RETIRE) for w in (*stuck, *drained)][:surplus]
+    if starting:
+        # The ReplicaSet removes pods that are not ready before any other, whatever they cost: nothing that has to
+        # start may be in between, or it would go instead of the one that was drained.
+        retired = [step for step in steps if step[0] in {w.name for w in stuck}]
+        return Plan(tuple(retired), f"{len(starting)} starting: waiting until they are ready before any goes")
+    rest = surplus - len(steps) - len(finishing)
+    steps += [(w.name, Step.ASK) for w in idle[: max(0, rest)]]
+    rest -= min(len(idle), max(0, rest))
+    if rest > 0 and forced:
+        steps += [(w.name, Step.DRAIN) for w in busy[:rest]]
+    missing = surplus - sum(1 for _, step in steps if step is not Step.DRAIN)
+    held = f"{missing} more would go, but are busy" if missing > 0 else ""
+    return Plan(tuple(steps), held)

@@ -1,0 +1,163 @@
+"""The status of a Worker from what it says (beats, events) and what the kubelet says of its pod: pure.
+
+Precedence: a pod that is gone or a container that ended badly outweighs what the worker said before; a fresh heartbeat
+of a newer process (another incarnation) outweighs an older end. Silence makes it Lost, never Stopped.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from millpond_api.events import Beat, InFlight, WorkerEvent
+from millpond_api.lifecycle import WORKER_ENDED, WorkerState
+from millpond_api.v1alpha1 import WorkerStatus
+from millpond_api.v1alpha1.worker import RunningTask, WorkerTransition
+from millpond_operator.decisions.conditions import Fact, make_conditions
+from millpond_operator.decisions.pods import Ended, PodFacts
+
+LOST_AFTER = 6.0
+"""Seconds without a heartbeat (sent every second): longer than a garbage collection or a NATS reconnect takes."""
+KEPT = 30
+
+
+@dataclass
+class WorkerMemory:
+    """What the operator remembers of a worker between two looks. Mutable: the loops fill it, decisions only read it."""
+
+    pod: PodFacts | None = None
+    beat: Beat | None = None
+    heard: float = 0.0
+    events: list[WorkerEvent] = field(default_factory=list)
+    retired: str = ""
+    """Why the operator takes its pod away (ScaleDown, ...); empty while it stays."""
+    ended_incarnation: str = ""
+    """The incarnation whose container is known to have ended."""
+    gone: bool = False
+    """Its pod does not exist any more."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The state that a worker is in, and why."""
+
+    state: str
+    reason: str = ""
+    message: str = ""
+    ended: Ended | None = None
+
+
+def decide_state(memory: WorkerMemory, before: WorkerStatus | None, now: float) -> Verdict:
+    """The state of the worker at `now` (the clock of `heard`)."""
+    pod, beat = memory.pod, memory.beat
+    was = before.state if before else ""
+    if memory.gone or pod is None:
+        return _gone(memory, before)
+    if pod.phase == "Failed" and pod.ended:
+        return Verdict(WorkerState.FAILED, pod.ended.reason, pod.ended.message, pod.ended)
+    if pod.ended and not pod.ended.clean and not pod.running:
+        return Verdict(WorkerState.FAILED, pod.ended.reason, pod.ended.message, pod.ended)
+    if pod.phase == "Succeeded" or (pod.going and pod.ended and not pod.running):
+        return Verdict(WorkerState.STOPPED, memory.retired or "Terminated", "", pod.ended)
+    if beat is None or beat.incarnation == memory.ended_incarnation:
+        if was in WORKER_ENDED and pod.ended and not pod.running and before:
+            return Verdict(was, before.reason, before.message, pod.ended)
+        return _starting(pod)
+    if now - memory.heard > LOST_AFTER:
+        text = f"no heartbeat for {now - memory.heard:.0f} s; its tasks go to others when their leases end"
+        return Verdict(WorkerState.LOST, "HeartbeatsMissed", text)
+    reason = memory.retired if beat.state in (WorkerState.DRAINING, WorkerState.STOPPED) else ""
+    return Verdict(beat.state, reason or _restart_reason(pod), _restart_text(pod), pod.ended)
+
+
+def _starting(pod: PodFacts) -> Verdict:
+    if pod.trouble:
+        return Verdict(WorkerState.STARTING, pod.trouble[0], pod.trouble[1])
+    return Verdict(WorkerState.STARTING, _restart_reason(pod), _restart_text(pod), pod.ended)
+
+
+def _restart_reason(pod: PodFacts) -> str:
+    return f"Restarted after {pod.ended.reason}" if pod.ended and pod.restarts and not pod.ended.clean else ""
+
+
+def _restart_text(pod: PodFacts) -> str:
+    if not (pod.ended and pod.restarts and not pod.ended.clean):
+        return ""
+    return f"{pod.ended.message} (at {pod.ended.at}; {pod.restarts} restarts)"
+
+
+def _gone(memory: WorkerMemory, before: WorkerStatus | None) -> Verdict:
+    """Its pod does not exist any more: did it end well?"""
+    pod, beat = memory.pod, memory.beat
+    if before and before.state in WORKER_ENDED:
+        return Verdict(before.state, before.reason, before.message, pod.ended if pod else None)
+    if pod and pod.ended and not pod.ended.clean and not pod.running:
+        return Verdict(WorkerState.FAILED, pod.ended.reason, pod.ended.message, pod.ended)
+    said_stopped = bool(memory.events and memory.events[-1].state == WorkerState.STOPPED)
+    if said_stopped or (beat and beat.state == WorkerState.STOPPED) or (pod and pod.ended and pod.ended.clean):
+        return Verdict(WorkerState.STOPPED, memory.retired or "Terminated")
+    if beat is None or (pod and not pod.running and not pod.ended):
+        return Verdict(WorkerState.STOPPED, memory.retired or "NeverStarted", "its pod went before it had started")
+    return Verdict(WorkerState.FAILED, "PodGone", "its pod vanished without a goodbye (deleted by force, or node lost)")
+
+
+def make_worker_status(memory: WorkerMemory, before: WorkerStatus | None, at: datetime, now: float) -> WorkerStatus:
+    """The whole status; transitions are kept from before and never repeated."""
+    verdict = decide_state(memory, before, now)
+    pod, beat = memory.pod, memory.beat
+    ended = verdict.state in WORKER_ENDED
+    transitions = _transitions(before.transitions if before else [], memory.events, verdict, at)
+    since = transitions[-1].at if transitions else at
+    fresh = None if ended else beat
+    return WorkerStatus(
+        state=verdict.state,
+        since=since,
+        slots=beat.slots if beat else 0,
+        in_flight=len(fresh.in_flight) if fresh else 0,
+        running=[_running(task) for task in fresh.in_flight[:50]] if fresh else [],
+        succeeded=beat.succeeded if beat else (before.succeeded if before else 0),
+        failed=beat.failed if beat else (before.failed if before else 0),
+        restarts=pod.restarts if pod else (before.restarts if before else 0),
+        node=pod.node if pod else (before.node if before else ""),
+        reason=verdict.reason,
+        message=verdict.message[:1024],
+        exit_code=verdict.ended.exit_code if verdict.ended else None,
+        transitions=transitions,
+        conditions=make_conditions(
+            before.conditions if before else [],
+            [Fact("Ready", verdict.state in ("Idle", "Busy", "Leased"), verdict.state, verdict.message)],
+            at,
+            1,
+        ),
+    )
+
+
+def _running(task: InFlight) -> RunningTask:
+    return RunningTask(
+        task=task.object or task.task,
+        handler=task.handler,
+        attempt=task.attempt,
+        since=task.since,
+        progress=task.progress,
+    )
+
+
+def _transitions(
+    old: list[WorkerTransition], events: list[WorkerEvent], verdict: Verdict, at: datetime
+) -> list[WorkerTransition]:
+    """Old steps, then what the worker told since, then the verdict if it says something else than the last of them."""
+    steps = list(old)
+    newest = steps[-1].at if steps else None
+    for event in events:
+        if newest is None or event.at > newest:
+            _append(steps, WorkerTransition(state=event.state, at=event.at, reason=event.reason, count=event.flips))
+    if not steps or steps[-1].state != verdict.state:
+        _append(steps, WorkerTransition(state=verdict.state, at=at, reason=verdict.reason))
+    return steps[-KEPT:]
+
+
+def _append(steps: list[WorkerTransition], step: WorkerTransition) -> None:
+    """Idle⇄Busy flips are folded into the last pair, so that the steps that matter are not pushed out."""
+    flips = ("Idle", "Busy")
+    if len(steps) >= 2 and step.state in flips and steps[-1].state in flips and steps[-2].state == step.state:
+        before = steps.pop(-2)
+        step = step.model_copy(update={"count": before.count + step.count})
+    steps.append(step)

@@ -1,0 +1,1 @@
+"""kopf's handlers and the loops behind them: observe, decide, apply."""
