@@ -38,9 +38,9 @@ def find_pins(lock: dict[str, Any]) -> dict[str, str]:
     return {name: entry["version"] for entry in locked if times[name := _normal(entry["name"])] == 1}
 
 
-def find_direct(projects: list[dict[str, Any]]) -> list[str]:
-    """The requirements of the projects, without the projects themselves."""
-    ours = {_normal(project["project"]["name"]) for project in projects}
+def find_direct(lock: dict[str, Any], projects: list[dict[str, Any]]) -> list[str]:
+    """The requirements of the projects, without those that lie in this workspace (the Dockerfile installs them)."""
+    ours = {_normal(entry["name"]) for entry in lock["package"] if "registry" not in entry.get("source", {})}
     wanted = {text for project in projects for text in project["project"].get("dependencies", [])}
     return sorted(text for text in wanted if _name_of(text) not in ours)
 
@@ -67,7 +67,7 @@ def find_needed(lock: dict[str, Any], direct: list[str]) -> set[str]:
 def main(arguments: list[str]) -> int:
     """Print a pin for everything needed, and the direct requirements that have none."""
     lock = _read(Path(arguments[0]))
-    direct = find_direct([_read(Path(path)) for path in arguments[1:]])
+    direct = find_direct(lock, [_read(Path(path)) for path in arguments[1:]])
     pins = find_pins(lock)
     free = [text for text in direct if _name_of(text) not in pins]
     print("\n".join(free + [f"{name}=={pins[name]}" for name in sorted(find_needed(lock, direct)) if name in pins]))
