@@ -6,6 +6,7 @@ more than the request. It must not retry a write: who calls knows whether that i
 away by saying so (`Unreachable`).
 """
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -138,6 +139,11 @@ class Cluster:
         """The object after a merge patch: `None` removes a field."""
         what = f"{_singular(plural)} {name}"
         return self.json(Request("PATCH", self.path(plural, name), what, body=body, content_type=MERGE_PATCH))
+
+    def delete(self, plural: str, name: str) -> None:
+        """The object is gone or going; nothing happens when it was not there."""
+        with contextlib.suppress(NotFound):
+            self.json(Request("DELETE", self.path(plural, name), f"{_singular(plural)} {name}"))
 
     def lines(self, request: Request) -> Iterator[bytes]:
         """The lines of an answer as they arrive (a watch, a log), without their ends."""
