@@ -1,11 +1,11 @@
 """A real Kubernetes for development and tests.
 
-    cluster = Cluster.up("millpond", "node")
-    cluster.build("localhost/app:dev", file=Path("Dockerfile"), context=Path("."))
-    cluster.load("localhost/app:dev")
-    … KUBECONFIG=cluster.kubeconfig …
-    cluster.restart("kube-apiserver")
-    cluster.down()
+cluster = Cluster.up("millpond", "node")
+cluster.build("localhost/app:dev", file=Path("Dockerfile"), context=Path("."))
+cluster.load("localhost/app:dev")
+… KUBECONFIG=cluster.kubeconfig …
+cluster.restart("kube-apiserver")
+cluster.down()
 """
 
 from millpond_cluster.api import Cluster

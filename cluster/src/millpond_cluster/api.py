@@ -1,7 +1,7 @@
 """The Python face of the tool: one class, the same on a machine with a Docker engine and on one without.
 
-Owns the choice between the two and the build of images; tests and the command line use nothing else. It must not do the work of
-either: kind_engine.py and local/ do.
+Owns the choice between the two and the build of images; tests and the command line use nothing else. It must not do
+the work of either: kind_engine.py and local/ do.
 """
 
 from __future__ import annotations
@@ -54,11 +54,16 @@ class Cluster:
     @property
     def kubeconfig(self) -> Path:
         if not self._paths.kubeconfig.exists():
-            raise ClusterError(f"there is no cluster {self.name!r}: make one with millpond-cluster up --name {self.name}")
+            raise ClusterError(
+                f"there is no cluster {self.name!r}: make one with millpond-cluster up --name {self.name}"
+            )
         return self._paths.kubeconfig
 
     def build(self, tag: str, *, file: Path, context: Path, args: Mapping[str, str] | None = None) -> bool:
-        """Builds an image unless its inputs are unchanged; tells whether it built. BASE_IMAGE defaults to what exists here."""
+        """Builds an image unless its inputs are unchanged; tells whether it built.
+
+        BASE_IMAGE defaults to what exists here.
+        """
         args = dict(args or {})
         builder = make_builder()
         if isinstance(builder, BuildahBuilder):
@@ -84,6 +89,9 @@ class Cluster:
         return self._backend().down(purge)
 
     def _backend(self, profile: Profile | None = None) -> Backend:
-        """kind for what an engine can run; fake nodes are host processes everywhere, and so is what was made as such."""
+        """kind for what an engine can run.
+
+        Fake nodes are host processes everywhere, and so is what was made as such.
+        """
         local = profile is Profile.KWOK or self._paths.state_file.exists() or not has_docker_engine()
         return LocalCluster(self.name, self._reporter) if local else KindCluster(self.name, self._reporter)

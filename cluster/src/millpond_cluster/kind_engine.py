@@ -1,7 +1,8 @@
 """A cluster where a Docker engine is: kind does everything.
 
-Owns the thin translation to the `kind` command. It must not do anything itself that kind does. Cannot be run on a machine without an
-engine, so it is kept to what cannot go wrong: everything above "a kubeconfig, and this image loaded" is shared with local/.
+Owns the thin translation to the `kind` command. It must not do anything itself that kind does. Cannot be run on a
+machine without an engine, so it is kept to what cannot go wrong: everything above "a kubeconfig, and this image
+loaded" is shared with local/.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from millpond_cluster.paths import ClusterPaths
 from millpond_cluster.report import Reporter
 from millpond_cluster.shell import run
 
-_STATIC_PODS = {"apiserver": "kube-apiserver", "controller-manager": "kube-controller-manager", "scheduler": "kube-scheduler"}
+_STATIC_PODS = {
+    "apiserver": "kube-apiserver",
+    "controller-manager": "kube-controller-manager",
+    "scheduler": "kube-scheduler",
+}
 
 
 class KindCluster:
@@ -64,5 +69,7 @@ class KindCluster:
     def _kind(self, *words: str) -> str:
         kind = find_program("kind")
         if kind is None:
-            raise ClusterError("there is a Docker engine but no `kind` on the PATH: install kind, or set MILLPOND_CLUSTER_ENGINE=none")
+            raise ClusterError(
+                "there is a Docker engine but no `kind` on the PATH: install kind, or set MILLPOND_CLUSTER_ENGINE=none"
+            )
         return run([kind, *words])

@@ -1,7 +1,7 @@
 """One at a time: file locks that end with their holder.
 
-Owns mutual exclusion between invocations (of `up`, of a build). It uses flock, so a lock never survives a SIGKILL of its holder
-and nothing has to be cleaned up; it must not be used to record state.
+Owns mutual exclusion between invocations (of `up`, of a build). It uses flock, so a lock never survives a SIGKILL of
+its holder and nothing has to be cleaned up; it must not be used to record state.
 """
 
 from __future__ import annotations

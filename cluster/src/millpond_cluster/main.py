@@ -1,7 +1,7 @@
 """The command line: `millpond-cluster`.
 
-Owns arguments, exit codes and what is printed to stdout (results only; progress goes to stderr). Everything else is Cluster's
-(api.py); it must not know how a cluster is made.
+Owns arguments, exit codes and what is printed to stdout (results only; progress goes to stderr). Everything else is
+Cluster's (api.py); it must not know how a cluster is made.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from millpond_cluster.errors import ClusterError
 from millpond_cluster.local.state import Profile
 from millpond_cluster.paths import DEFAULT_NAME
 
-app = typer.Typer(help="A real Kubernetes for development and tests: kind where a Docker engine is, host processes elsewhere.", no_args_is_help=True)
+app = typer.Typer(
+    help="A real Kubernetes for development and tests: kind where a Docker engine is, host processes elsewhere.",
+    no_args_is_help=True,
+)
 
 Name = Annotated[str, typer.Option(help="The cluster's name.")]
 
@@ -69,7 +72,9 @@ def load(image: str, name: Name = DEFAULT_NAME) -> None:
 def build(
     tag: Annotated[str, typer.Option(help="The image's name and tag.")],
     file: Annotated[Path, typer.Option(help="The Dockerfile.", exists=True, dir_okay=False)] = Path("Dockerfile"),
-    context: Annotated[Path, typer.Option(help="The folder that COPY takes from.", exists=True, file_okay=False)] = Path(),
+    context: Annotated[
+        Path, typer.Option(help="The folder that COPY takes from.", exists=True, file_okay=False)
+    ] = Path(),
     build_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, may be repeated.")] = None,
     name: Name = DEFAULT_NAME,
     load: Annotated[bool, typer.Option("--load", help="Load it into the node as well.")] = False,

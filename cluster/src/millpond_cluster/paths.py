@@ -24,7 +24,9 @@ def cache_root() -> Path:
 
 def state_root() -> Path:
     """One folder per cluster."""
-    return Path(os.environ.get("MILLPOND_STATE") or Path.home() / ".local" / "state" / "millpond").expanduser().absolute()
+    return (
+        Path(os.environ.get("MILLPOND_STATE") or Path.home() / ".local" / "state" / "millpond").expanduser().absolute()
+    )
 
 
 def package_root() -> Path:

@@ -1,8 +1,8 @@
 """Progress for a person: one line when a step begins, one when it ends, and a sign of life while it runs.
 
 Owns what is printed while work is going on (to stderr: stdout carries only results); it must not decide anything.
-Steps may run side by side in threads. The same lines look right in a terminal and in a log without one: a terminal gets a
-status line in addition, a log gets a heartbeat every 20 s, because a cold Go build says nothing for minutes.
+Steps may run side by side in threads. The same lines look right in a terminal and in a log without one: a terminal
+gets a status line in addition, a log gets a heartbeat every 20 s, because a cold Go build says nothing for minutes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The cluster's own certificate authority and everything signed by it.
 
-Owns the keys and certificates under the state folder. They are made once per cluster and kept across crashes, so that a kubeconfig
-handed out stays valid; when the host's address changed, only the server certificate is made anew (ensure_ looks at its names).
-It must not know what the components do with them.
+Owns the keys and certificates under the state folder. They are made once per cluster and kept across crashes, so that
+a kubeconfig handed out stays valid; when the host's address changed, only the server certificate is made anew
+(ensure_ looks at its names). It must not know what the components do with them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _USAGES = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
 
 @dataclass(frozen=True)
 class Subject:
-    """Who a certificate is for: Kubernetes reads the user from the common name and the groups from the organizations."""
+    """Who a certificate is for.
+
+    Kubernetes reads the user from the common name and the groups from the organizations.
+    """
 
     file: str
     common_name: str
@@ -57,7 +60,10 @@ class Authority:
 
 
 def ensure_certificates(folder: Path, node: str, server_names: Sequence[str]) -> None:
-    """Makes what is missing: authority, front proxy, service account key, one client certificate per component, the server's."""
+    """Makes what is missing.
+
+    Authority, front proxy, service account key, one client certificate per component, the server's.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority = _ensure_authority(folder, "ca", "millpond")
     for subject in (*CLIENTS, make_kubelet_subject(node)):
@@ -75,7 +81,9 @@ def ensure_certificates(folder: Path, node: str, server_names: Sequence[str]) ->
 def _covers(file: Path, names: Sequence[str]) -> bool:
     if not file.exists():
         return False
-    extension = x509.load_pem_x509_certificate(file.read_bytes()).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    extension = x509.load_pem_x509_certificate(file.read_bytes()).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
     return {str(name.value) for name in extension.value} >= set(names)
 
 

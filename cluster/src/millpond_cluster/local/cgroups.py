@@ -1,13 +1,15 @@
 """The cluster's own control group: every container and shim of its node lives below it.
 
-Owns creating that group, telling who is in it, and removing it. This is how `down` finds containers whose shim was killed (they
-then belong to init and no list of pids knows them) without ever looking at a process's name. Works for cgroup v1 (one folder in
-every hierarchy) and v2; a group that cannot be removed because something still lives in it raises no error: `up` clears it again.
+Owns creating that group, telling who is in it, and removing it. This is how `down` finds containers whose shim was
+killed (they then belong to init and no list of pids knows them) without ever looking at a process's name. Works for
+cgroup v1 (one folder in every hierarchy) and v2; a group that cannot be removed because something still lives in it
+raises no error: `up` clears it again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 
 from millpond_cluster.local.processes import ProcessId, read_process
@@ -21,7 +23,7 @@ def make_group_name(cluster: str) -> str:
 
 
 def ensure_group(cluster: str) -> Path:
-    """Creates the group in every hierarchy and returns the one folder that containerd (and so every shim) is to join."""
+    """Creates the group in every hierarchy and returns the folder that containerd (and so every shim) is to join."""
     for mount in _hierarchies():
         group = mount / make_group_name(cluster)
         group.mkdir(exist_ok=True)
@@ -42,13 +44,23 @@ def read_members(cluster: str) -> list[ProcessId]:
 
 
 def remove_group(cluster: str) -> None:
-    """Removes the empty group and all below it, children first."""
-    for mount in _hierarchies():
-        top = mount / make_group_name(cluster)
-        folders = [path for path in top.rglob("*") if path.is_dir()] if top.exists() else []
-        for folder in [*sorted(folders, key=lambda path: len(path.parts), reverse=True), top]:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+    """Removes the empty group and all below it, children first.
+
+    A process that was just killed may hold it for a moment.
+    """
+    deadline = time.monotonic() + 2.0
+    tops = [mount / make_group_name(cluster) for mount in _hierarchies()]
+    while (tops := [top for top in tops if top.exists()]) and time.monotonic() < deadline:
+        for top in tops:
+            _remove_below(top)
+        time.sleep(0.02)
+
+
+def _remove_below(top: Path) -> None:
+    folders = [path for path in top.rglob("*") if path.is_dir()]
+    for folder in [*sorted(folders, key=lambda path: len(path.parts), reverse=True), top]:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _inherit(own: Path, parent: Path) -> None:

@@ -1,8 +1,8 @@
 """A minimal client of the API server, for what the cluster tool itself needs.
 
-Owns requests with the admin certificate: readiness, server-side apply, get, list. The standard library is enough for that, and
-kubectl may be absent. It must not be used by the operator, the CLI or tests. Connection errors are answers here (None): while a
-control plane starts, "not yet" is the normal case.
+Owns requests with the admin certificate: readiness, server-side apply, get, list. The standard library is enough for
+that, and kubectl may be absent. It must not be used by the operator, the CLI or tests. Connection errors are answers
+here (None): while a control plane starts, "not yet" is the normal case.
 """
 
 from __future__ import annotations
@@ -43,12 +43,18 @@ class ApiClient:
         path = f"{object_path(manifest)}?fieldManager={_MANAGER}&force=true"
         status, body = self._request("PATCH", path, manifest, "application/apply-patch+yaml")
         if status not in (200, 201):
-            raise ClusterError(f"the API server refused {manifest['kind']} {manifest['metadata']['name']}: {status} {body[:500]!r}")
+            raise ClusterError(
+                f"the API server refused {manifest['kind']} {manifest['metadata']['name']}: {status} {body[:500]!r}"
+            )
 
     def patch_status(self, manifest: Object) -> None:
-        status, body = self._request("PATCH", f"{object_path(manifest)}/status", manifest, "application/merge-patch+json")
+        status, body = self._request(
+            "PATCH", f"{object_path(manifest)}/status", manifest, "application/merge-patch+json"
+        )
         if status != 200:
-            raise ClusterError(f"the API server refused the status of {manifest['metadata']['name']}: {status} {body[:500]!r}")
+            raise ClusterError(
+                f"the API server refused the status of {manifest['metadata']['name']}: {status} {body[:500]!r}"
+            )
 
     def delete(self, path: str) -> None:
         self._request("DELETE", path)

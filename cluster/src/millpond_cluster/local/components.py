@@ -1,7 +1,7 @@
 """Starting, stopping and restarting the components of one cluster.
 
-Owns the tie between a component's record in state.json, its pid file and its log. A component is recorded before it is started; one
-that already runs is left alone. It must not know what the components are.
+Owns the tie between a component's record in state.json, its pid file and its log. A component is recorded before it
+is started; one that already runs is left alone. It must not know what the components are.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Components:
         running = self.running()
         processes.stop([running[name] for name in names if name in running])
 
-    def wait_until(self, condition: Callable[[], bool], what: str, *, needs: Iterable[str], seconds: float = 120) -> None:
+    def wait_until(
+        self, condition: Callable[[], bool], what: str, *, needs: Iterable[str], seconds: float = 120
+    ) -> None:
         """Waits for `condition`; gives up at once, with its last lines, when a component that it needs has ended."""
         deadline = time.monotonic() + seconds
         needs = tuple(needs)
@@ -73,7 +75,9 @@ class Components:
                     raise ClusterError(f"{name} ended while waiting for {what}:\n{self._tail(name)}")
             if time.monotonic() > deadline:
                 tails = "\n".join(f"--- {name}\n{self._tail(name, 4)}" for name in needs)
-                raise ClusterError(f"{what} did not come within {seconds:.0f} s; the logs lie in {self._paths.logs}\n{tails}")
+                raise ClusterError(
+                    f"{what} did not come within {seconds:.0f} s; the logs lie in {self._paths.logs}\n{tails}"
+                )
             time.sleep(0.1)
 
     def _start(self, name: str) -> ProcessId:

@@ -1,7 +1,7 @@
 """The command lines and configuration files of etcd, API server, controller manager and scheduler.
 
-Pure: from a cluster's facts to commands and file contents; it must not write, start or wait for anything. The limits for
-clients are generous on purpose: with Kubernetes' defaults a scale test measures client-side throttling.
+Pure: from a cluster's facts to commands and file contents; it must not write, start or wait for anything. The limits
+for clients are generous on purpose: with Kubernetes' defaults a scale test measures client-side throttling.
 """
 
 from __future__ import annotations
@@ -52,7 +52,13 @@ class Command:
 
 def make_server_names(facts: Facts) -> list[str]:
     """Every name and address that a client may reach the API server by."""
-    names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{CLUSTER_DOMAIN}", "localhost"]
+    names = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        f"kubernetes.default.svc.{CLUSTER_DOMAIN}",
+        "localhost",
+    ]
     return [*names, "127.0.0.1", API_SERVICE_ADDRESS, facts.state.host_address]
 
 
@@ -101,7 +107,10 @@ def make_apiserver(facts: Facts) -> Command:
 
 
 def _make_aggregation_flags(facts: Facts) -> dict[str, str]:
-    """What an aggregated API (a metrics adapter, say) needs; routed to endpoints, so that it works without kube-proxy too."""
+    """What an aggregated API (a metrics adapter, say) needs.
+
+    Routed to endpoints, so that it works without kube-proxy too.
+    """
     return {
         "requestheader-client-ca-file": facts.certificate("front-proxy-ca.crt"),
         "requestheader-allowed-names": "front-proxy-client",
@@ -118,7 +127,11 @@ def _make_address_flags(facts: Facts) -> dict[str, str]:
     """Pods must reach the server at the host's address; without a node nobody outside this host has to."""
     if facts.state.profile is Profile.NODE:
         return {"bind-address": "0.0.0.0", "advertise-address": facts.state.host_address}
-    return {"bind-address": "127.0.0.1", "advertise-address": facts.state.host_address, "endpoint-reconciler-type": "none"}
+    return {
+        "bind-address": "127.0.0.1",
+        "advertise-address": facts.state.host_address,
+        "endpoint-reconciler-type": "none",
+    }
 
 
 def make_controller_manager(facts: Facts) -> Command:

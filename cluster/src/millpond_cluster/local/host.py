@@ -1,7 +1,8 @@
 """One real node per host: who has it.
 
-Owns the record of the node cluster that runs on this host (kubelet's ports, kube-proxy's tables and pod addresses exist once). The
-record is only believed while its containerd or kubelet runs; a dead one is taken over, after its leftovers were cleared.
+Owns the record of the node cluster that runs on this host (kubelet's ports, kube-proxy's tables and pod addresses
+exist once). The record is only believed while its containerd or kubelet runs; a dead one is taken over, after its
+leftovers were cleared.
 """
 
 from __future__ import annotations

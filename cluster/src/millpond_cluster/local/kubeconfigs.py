@@ -1,7 +1,7 @@
 """Kubeconfig files: the person's and one for each component.
 
-Owns their content and how they are written (whole or not at all, readable by their owner only). The person's kubeconfig holds its
-certificates inline, so that it can be copied; nothing else may write these files.
+Owns their content and how they are written (whole or not at all, readable by their owner only). The person's
+kubeconfig holds its certificates inline, so that it can be copied; nothing else may write these files.
 """
 
 from __future__ import annotations

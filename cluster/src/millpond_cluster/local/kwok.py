@@ -1,7 +1,7 @@
 """kwok, which plays the kubelets of nodes that do not exist: for tests of scale.
 
-Pure: its command line and its stages (what happens to a fake pod, and when), put together from the files of its own module. It must
-not write or start anything.
+Pure: its command line and its stages (what happens to a fake pod, and when), put together from the files of its own
+module. It must not write or start anything.
 """
 
 from __future__ import annotations
@@ -26,5 +26,10 @@ def make_kwok(facts: Facts) -> Command:
 def make_kwok_config(facts: Facts) -> str:
     """Only the "fast" stages: a pod is Ready at once, and gone as soon as it is deleted."""
     stages = facts.programs["stages"]
-    files = [file for folder in _STAGES for file in sorted((stages / folder).glob("*.yaml")) if file.name != "kustomization.yaml"]
+    files = [
+        file
+        for folder in _STAGES
+        for file in sorted((stages / folder).glob("*.yaml"))
+        if file.name != "kustomization.yaml"
+    ]
     return "\n---\n".join(file.read_text(encoding="utf-8").strip() for file in files) + "\n"

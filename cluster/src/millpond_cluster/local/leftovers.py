@@ -1,9 +1,10 @@
 """What a node leaves on the machine when it is killed, and how exactly that is cleared.
 
-Owns the removal of mounts, network namespaces, the address book, kube-proxy's tables, control groups and log links of one
-cluster. It removes only what lies below the cluster's folder or carries its name, with one exception: kube-proxy's nft tables
-have a fixed name, and belong to the one node that may run on a host. Everything here may be called at any time after the
-processes are gone, and again; it keeps containerd's images and snapshots, so that the next `up` is quick.
+Owns the removal of mounts, network namespaces, the address book, kube-proxy's tables, control groups and log links of
+one cluster. It removes only what lies below the cluster's folder or carries its name, with one exception:
+kube-proxy's nft tables have a fixed name, and belong to the one node that may run on a host. Everything here may be
+called at any time after the processes are gone, and again; it keeps containerd's images and snapshots, so that the
+next `up` is quick.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def clear_node(paths: ClusterPaths) -> None:
     for _ in range(3):  # a shim that is being killed may still be starting a process
         processes.kill(cgroups.read_members(paths.name))
     unmount_below(paths.root)
+    _remove_shim_sockets(paths)
     for folder in (paths.containerd_state, paths.cni, paths.kubelet / "pods", *_container_records(paths)):
         shutil.rmtree(folder, ignore_errors=True)
     paths.containerd_socket.unlink(missing_ok=True)
@@ -60,6 +62,13 @@ def _container_records(paths: ClusterPaths) -> list[Path]:
     )
 
 
+def _remove_shim_sockets(paths: ClusterPaths) -> None:
+    """They lie at a fixed place; every container's folder names its own."""
+    for address in paths.containerd_state.glob("io.containerd.runtime.v2.task/*/*/address"):
+        with contextlib.suppress(OSError):
+            Path(address.read_text(encoding="utf-8").strip().removeprefix("unix://")).unlink()
+
+
 def _remove_proxy_tables() -> None:
     if (nft := find_program("nft")) is None:
         return
@@ -68,9 +77,15 @@ def _remove_proxy_tables() -> None:
 
 
 def _remove_links(paths: ClusterPaths) -> None:
-    """The kubelet's links to pod logs and the network plug-ins' cached results have fixed places; ours are told by content or name."""
+    """The kubelet's links to pod logs and the network plug-ins' cached results have fixed places.
+
+    Ours are told by content or name.
+    """
     for link in _CONTAINER_LOGS.glob("*.log"):
         if link.is_symlink() and os.readlink(link).startswith(f"{paths.root}/"):
             link.unlink(missing_ok=True)
-    for result in _CNI_RESULTS.glob(f"{make_network_name(paths.name)}-*"):
+    prefix = f"{make_network_name(paths.name)}-"
+    for result in _CNI_RESULTS.glob(f"{prefix}*"):
+        sandbox = result.name.removeprefix(prefix).partition("-")[0]
+        (_CNI_RESULTS / f"cni-loopback-{sandbox}-lo").unlink(missing_ok=True)
         result.unlink(missing_ok=True)

@@ -1,8 +1,9 @@
 """A cluster of host processes from `up` to `down`.
 
-Owns the decisions: is it healthy already, what of a killed one must be cleared first, what `down` removes. One command at a time works
-on a cluster (a lock), and any of them may be killed at any moment: whatever is found half done is completed or removed by the next.
-It must not know command lines (control_plane.py, node.py) or the order of starting (startup.py).
+Owns the decisions: is it healthy already, what of a killed one must be cleared first, what `down` removes. One
+command at a time works on a cluster (a lock), and any of them may be killed at any moment: whatever is found half
+done is completed or removed by the next. It must not know command lines (control_plane.py, node.py) or the order of
+starting (startup.py).
 """
 
 from __future__ import annotations
@@ -61,16 +62,23 @@ class LocalCluster:
             )
         if profile is Profile.NODE:
             if os.geteuid() != 0:
-                raise ClusterError("a real node without a Docker engine needs root: run this as root, or use --profile control-plane")
+                raise ClusterError(
+                    "a real node without a Docker engine needs root: run this as root, or use --profile control-plane"
+                )
             claim_host(self.paths)
-        prepared = prepare_node(self._reporter, PAUSE_IMAGE) if profile is Profile.NODE else prepare_control_plane(
-            self._reporter, profile is Profile.KWOK
+        prepared = (
+            prepare_node(self._reporter, PAUSE_IMAGE)
+            if profile is Profile.NODE
+            else prepare_control_plane(self._reporter, profile is Profile.KWOK)
         )
         state = self._settle_state(state, profile)
         Startup(self.paths, state, prepared, self._reporter).run(fake_nodes)
 
     def _settle_state(self, state: ClusterState | None, profile: Profile) -> ClusterState:
-        """The record to start from: clears what a killed node left, and gives up ports and addresses that are no longer ours."""
+        """The record to start from.
+
+        Clears what a killed node left, and gives up ports and addresses that are no longer ours.
+        """
         if profile is Profile.NODE and not is_node_running(self.paths):
             with self._reporter.step("clear what an earlier node left behind"):
                 clear_node(self.paths)
@@ -115,16 +123,22 @@ class LocalCluster:
     def load(self, image: str) -> bool:
         state = self.require_state()
         if state.profile is not Profile.NODE:
-            raise ClusterError(f"the cluster {state.name!r} has the profile {state.profile}: it runs no containers, so it takes no images")
+            raise ClusterError(
+                f"the cluster {state.name!r} has the profile {state.profile}: it runs no containers and takes no images"
+            )
         images = NodeImages(self.paths)
         if not images.is_serving():
-            raise ClusterError(f"the node of {state.name!r} does not run: millpond-cluster up --profile node --name {state.name}")
+            raise ClusterError(
+                f"the node of {state.name!r} does not run: millpond-cluster up --profile node --name {state.name}"
+            )
         return images.load(make_builder(), image, self._reporter)
 
     def require_state(self) -> ClusterState:
         state = read_state(self.paths)
         if state is None:
-            raise ClusterError(f"there is no cluster {self.paths.name!r}: make one with millpond-cluster up --name {self.paths.name}")
+            raise ClusterError(
+                f"there is no cluster {self.paths.name!r}: make one with millpond-cluster up --name {self.paths.name}"
+            )
         return state
 
     def describe(self) -> dict[str, str]:
@@ -139,7 +153,9 @@ class LocalCluster:
         """All that was started runs, the API server is ready, and startup had come to its end."""
         if not state.components or Components(self.paths, state).dead():
             return False
-        last = {Profile.NODE: "provisioner", Profile.KWOK: "kwok", Profile.CONTROL_PLANE: "kube-scheduler"}[state.profile]
+        last = {Profile.NODE: "provisioner", Profile.KWOK: "kwok", Profile.CONTROL_PLANE: "kube-scheduler"}[
+            state.profile
+        ]
         return last in state.components and ApiClient(state.ports.apiserver, self.paths.certificates).is_ready()
 
     def _lock(self) -> AbstractContextManager[None]:

@@ -1,8 +1,9 @@
 """The command lines and configuration files of a real node: containerd, kubelet, kube-proxy, CoreDNS.
 
-Pure: from a cluster's facts to commands and file contents; it must not write or start anything. Everything that these programs
-would by default leave around the machine (network namespaces, address book, pod logs, plug-in folders, iptables chains) is
-directed below the cluster's own folder or switched off, so that one cluster's leftovers are known to be its own.
+Pure: from a cluster's facts to commands and file contents; it must not write or start anything. Everything that these
+programs would by default leave around the machine (network namespaces, address book, pod logs, plug-in folders,
+iptables chains) is directed below the cluster's own folder or switched off, so that one cluster's leftovers are known
+to be its own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ def make_network_name(cluster: str) -> str:
 
 
 def make_containerd(facts: Facts, runtime_cgroup: Path) -> Command:
-    return Command("containerd", [str(facts.programs["containerd"]), "--config", facts.config("containerd.toml")], runtime_cgroup)
+    return Command(
+        "containerd", [str(facts.programs["containerd"]), "--config", facts.config("containerd.toml")], runtime_cgroup
+    )
 
 
 def make_containerd_config(facts: Facts) -> str:
@@ -37,6 +40,7 @@ def make_containerd_config(facts: Facts) -> str:
             "cni": facts.paths.cni / "net.d",
             "plugins": CNI_PLUGINS,
             "pause": PAUSE_IMAGE,
+            "runc": facts.paths.containerd_state / "runc",
         }.items()
     }
     return f"""version = 2
@@ -64,14 +68,21 @@ disabled_plugins = [
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
+        Root = {quoted["runc"]}
 """
 
 
 def make_network_config(facts: Facts) -> str:
-    """Point to point, not a bridge: every packet between pods is routed by the host, so that the translation of a Service's
-    address is undone on the way back whether or not the kernel filters bridges. No masquerading: pods reach no outside address.
+    """Point to point, not a bridge.
+
+    Every packet between pods is routed by the host, so that the translation of a Service's address is undone on the
+    way back whether or not the kernel filters bridges. No masquerading: pods reach no outside address.
     """
-    address_book = {"type": "host-local", "ranges": [[{"subnet": POD_CIDR}]], "dataDir": str(facts.paths.cni / "addresses")}
+    address_book = {
+        "type": "host-local",
+        "ranges": [[{"subnet": POD_CIDR}]],
+        "dataDir": str(facts.paths.cni / "addresses"),
+    }
     return json.dumps(
         {
             "cniVersion": "0.4.0",
@@ -166,7 +177,10 @@ def make_dns(facts: Facts) -> Command:
 
 
 def make_dns_config(facts: Facts) -> str:
-    """Short times to live and shorter ones for "no such name": a pod that asks before its peer exists must not wait long."""
+    """Short times to live and shorter ones for "no such name".
+
+    A pod that asks before its peer exists must not wait long.
+    """
     ports = facts.state.ports
     return f""".:{ports.dns} {{
     bind {facts.state.host_address}

@@ -1,8 +1,8 @@
 """Images inside the node: what is loaded, and loading what is not.
 
-Owns containerd's image store as seen through `ctr` and the record of which image id lies there under which name, so that loading
-an image a second time costs nothing. It must not build images. A record that claims too much (the store was wiped) is noticed,
-because the store is asked as well.
+Owns containerd's image store as seen through `ctr` and the record of which image id lies there under which name, so
+that loading an image a second time costs nothing. It must not build images. A record that claims too much (the store
+was wiped) is noticed, because the store is asked as well.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from millpond_cluster.shell import run
 
 
 def make_node_name(image: str) -> str:
-    """The name under which the kubelet asks for `image`: `app` → `docker.io/library/app:latest`, `localhost/app:v1` as it is."""
+    """The name under which the kubelet asks for `image`.
+
+    `app` → `docker.io/library/app:latest`, `localhost/app:v1` as it is.
+    """
     first, slash, _ = image.partition("/")
     if not (slash and ("." in first or ":" in first or first == "localhost")):
         image = f"docker.io/{image}" if slash else f"docker.io/library/{image}"
@@ -46,7 +49,9 @@ class NodeImages:
         """Loads unless the very same image is there; tells whether it loaded."""
         image_id = builder.image_id(image)
         if image_id is None:
-            raise ClusterError(f"there is no local image {image}: build it first (millpond-cluster build --tag {image} …)")
+            raise ClusterError(
+                f"there is no local image {image}: build it first (millpond-cluster build --tag {image} …)"
+            )
         name = make_node_name(image)
         with hold(self._paths.loaded_images.with_suffix(".lock"), reporter, "loading images"):
             if self._records().get(name) == image_id and name in self.names():

@@ -24,7 +24,10 @@ def make_dns_objects(state: ClusterState) -> list[Object]:
         "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": labels},
         "spec": {
             "clusterIP": DNS_SERVICE_ADDRESS,
-            "ports": [{"name": name, "port": 53, "targetPort": state.ports.dns, "protocol": protocol} for name, protocol in protocols],
+            "ports": [
+                {"name": name, "port": 53, "targetPort": state.ports.dns, "protocol": protocol}
+                for name, protocol in protocols
+            ],
         },
     }
     endpoints = {
@@ -33,7 +36,10 @@ def make_dns_objects(state: ClusterState) -> list[Object]:
         "metadata": {
             "name": "kube-dns-host",
             "namespace": "kube-system",
-            "labels": {"kubernetes.io/service-name": "kube-dns", "endpointslice.kubernetes.io/managed-by": "millpond-cluster"},
+            "labels": {
+                "kubernetes.io/service-name": "kube-dns",
+                "endpointslice.kubernetes.io/managed-by": "millpond-cluster",
+            },
         },
         "addressType": "IPv4",
         "endpoints": [{"addresses": [state.host_address], "conditions": {"ready": True}}],
@@ -73,7 +79,10 @@ def make_storage_class() -> Object:
 
 
 def make_fake_node(number: int) -> Object:
-    """A node that only kwok plays. No taint: in this profile there are no others, and plain Deployments are to be scheduled."""
+    """A node that only kwok plays.
+
+    No taint: in this profile there are no others, and plain Deployments are to be scheduled.
+    """
     name = f"kwok-{number:04d}"
     return {
         "apiVersion": "v1",
@@ -81,7 +90,12 @@ def make_fake_node(number: int) -> Object:
         "metadata": {
             "name": name,
             "annotations": {KWOK_ANNOTATION: "fake", "node.alpha.kubernetes.io/ttl": "0"},
-            "labels": {"type": "kwok", "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/role": "agent"},
+            "labels": {
+                "type": "kwok",
+                "kubernetes.io/hostname": name,
+                "kubernetes.io/os": "linux",
+                "kubernetes.io/role": "agent",
+            },
         },
     }
 

@@ -1,8 +1,8 @@
 """Host processes that outlive the command that started them.
 
-Owns starting a component detached (its own session, its output into a log file), telling whether it still runs, and stopping
-exactly it. A process is known by pid, start time and boot: a pid that was reused belongs to somebody else and is never
-signalled. Nothing here looks for processes by name.
+Owns starting a component detached (its own session, its output into a log file), telling whether it still runs, and
+stopping exactly it. A process is known by pid, start time and boot: a pid that was reused belongs to somebody else
+and is never signalled. Nothing here looks for processes by name.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 
 _FIELDS_BEFORE_START_TIME = 19  # after "pid (comm) ", which may itself hold spaces and brackets
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# The process writes its own identity and joins its own cgroup before it becomes the program: whoever is killed in between, there
-# is never a running component that no file names.
+# The process writes its own identity and joins its own cgroup before it becomes the program: whoever is killed in
+# between, there is never a running component that no file names.
 _BECOME = """
 if [ -n "$2" ]; then echo $$ > "$2" || exit 1; fi
 cat /proc/$$/stat "$3" > "$1.new" && mv "$1.new" "$1" || exit 1

@@ -1,8 +1,9 @@
 """The default StorageClass's provisioner: a folder on the host for every PersistentVolumeClaim.
 
-A process of its own (`python -m millpond_cluster.local.provisioner PORT CERTIFICATES FOLDER`). It owns the PersistentVolumes of its class
-and the folders below FOLDER. It lists once a second instead of watching: a handful of claims, and nothing to lose when the API
-server is killed. Names are derived from the claim's uid, so being killed between folder and volume repeats the same step.
+A process of its own (`python -m millpond_cluster.local.provisioner PORT CERTIFICATES FOLDER`). It owns the
+PersistentVolumes of its class and the folders below FOLDER. It lists once a second instead of watching: a handful of
+claims, and nothing to lose when the API server is killed. Names are derived from the claim's uid, so being killed
+between folder and volume repeats the same step.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """The order in which a cluster's components start, and what each waits for.
 
-Owns the sequence: files → etcd and API server (containerd and its images meanwhile) → controllers, kubelet, proxy, DNS → objects →
-ready. Every part looks first at what already runs, so the same sequence makes a new cluster, completes one whose `up` was killed half
-way, and replaces components that died. It must not decide whether to start (lifecycle.py does) or build anything.
+Owns the sequence: files → etcd and API server (containerd and its images meanwhile) → controllers, kubelet, proxy,
+DNS → objects → ready. Every part looks first at what already runs, so the same sequence makes a new cluster,
+completes one whose `up` was killed half way, and replaces components that died. It must not decide whether to start
+(lifecycle.py does) or build anything.
 """
 
 from __future__ import annotations
 
+import datetime
 import shutil
 import sys
 import urllib.request
@@ -21,10 +23,13 @@ from millpond_cluster.local.client import ApiClient
 from millpond_cluster.local.components import Components
 from millpond_cluster.local.control_plane import Command, Facts
 from millpond_cluster.local.kubeconfigs import write_kubeconfig, write_private
+from millpond_cluster.local.kwok import make_kwok, make_kwok_config
 from millpond_cluster.local.node_images import NodeImages
 from millpond_cluster.local.state import ClusterState, Profile
 from millpond_cluster.paths import ClusterPaths
 from millpond_cluster.report import Reporter
+
+_LONG_AGO = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
 class Startup:
@@ -55,14 +60,20 @@ class Startup:
             self._wait_for_controllers(client)
 
     def _write_files(self) -> None:
-        ensure_certificates(self._paths.certificates, self._state.node_name, control_plane.make_server_names(self._facts))
-        common = {"server": self._state.server, "cluster": f"millpond-{self._state.name}", "certificates": self._paths.certificates}
-        write_kubeconfig(self._paths.kubeconfig, **common, subject=ADMIN.file)
+        ensure_certificates(
+            self._paths.certificates, self._state.node_name, control_plane.make_server_names(self._facts)
+        )
+        self._write_kubeconfig(self._paths.kubeconfig, ADMIN.file)
         for component in (*(subject.file for subject in CLIENTS), "kubelet"):
-            write_kubeconfig(Path(self._facts.kubeconfig(component)), **common, subject=component)
+            self._write_kubeconfig(Path(self._facts.kubeconfig(component)), component)
         write_private(Path(self._facts.config("scheduler.json")), control_plane.make_scheduler_config(self._facts))
         if self._state.profile is Profile.NODE:
             self._write_node_files()
+
+    def _write_kubeconfig(self, file: Path, subject: str) -> None:
+        cluster = f"millpond-{self._state.name}"
+        certificates = self._paths.certificates
+        write_kubeconfig(file, server=self._state.server, cluster=cluster, certificates=certificates, subject=subject)
 
     def _write_node_files(self) -> None:
         facts = self._facts
@@ -85,7 +96,9 @@ class Startup:
         except ClusterError:
             if not had_data or self._components.read_process("etcd") is not None:
                 raise
-            self._reporter.say("etcd could not read the data of the cluster that was killed: starting with an empty one")
+            self._reporter.say(
+                "etcd could not read the data of the cluster that was killed: starting with an empty one"
+            )
             self._components.stop(["kube-apiserver"])
             shutil.rmtree(self._paths.etcd, ignore_errors=True)
             self._start_api_once()
@@ -109,11 +122,16 @@ class Startup:
         for manifest in objects.make_dns_objects(self._state):
             client.apply(manifest)
         client.apply(objects.make_storage_class())
+        was_down = self._components.read_process("kubelet") is None
         self._components.ensure(node.make_kubelet(self._facts))
         self._components.ensure(node.make_proxy(self._facts))
         self._components.ensure(node.make_dns(self._facts))
         self._components.ensure(self._make_provisioner())
-        self._components.wait_until(lambda: _is_node_ready(client, self._state.node_name), "a ready node", needs=["kubelet", "containerd"])
+        began = datetime.datetime.now(datetime.UTC) if was_down else _LONG_AGO
+        needs = ["kubelet", "containerd"]
+        self._components.wait_until(
+            lambda: _is_node_ready(client, self._state.node_name, began), "a ready node", needs=needs
+        )
         health = f"http://127.0.0.1:{self._state.ports.dns_health}/health"
         self._components.wait_until(lambda: _answers(health), "cluster DNS", needs=["coredns"])
         proxy = f"http://127.0.0.1:{self._state.ports.proxy_health}/healthz"
@@ -124,27 +142,33 @@ class Startup:
         return Command("provisioner", [*argv, str(self._paths.certificates), str(self._paths.volumes)])
 
     def _start_fake_nodes(self, client: ApiClient, count: int) -> None:
-        from millpond_cluster.local.kwok import make_kwok, make_kwok_config  # noqa: PLC0415
-
         write_private(Path(self._facts.config("kwok.yaml")), make_kwok_config(self._facts))
         self._components.ensure(make_kwok(self._facts))
         for number in range(count):
             client.apply(objects.make_fake_node(number))
             client.patch_status(objects.make_fake_node_status(number))
         last = str(objects.make_fake_node(count - 1)["metadata"]["name"])
-        self._components.wait_until(lambda: count == 0 or _is_node_ready(client, last), "ready fake nodes", needs=["kwok"])
+        self._components.wait_until(
+            lambda: count == 0 or _is_node_ready(client, last), "ready fake nodes", needs=["kwok"]
+        )
 
     def _wait_for_controllers(self, client: ApiClient) -> None:
         """The default service account is the first thing that controllers make and that every pod needs."""
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         needs = ["kube-controller-manager", "kube-scheduler"]
-        self._components.wait_until(lambda: client.read(account) is not None, "the controllers' first work", needs=needs)
+        self._components.wait_until(
+            lambda: client.read(account) is not None, "the controllers' first work", needs=needs
+        )
 
 
-def _is_node_ready(client: ApiClient, name: str) -> bool:
+def _is_node_ready(client: ApiClient, name: str, since: datetime.datetime = _LONG_AGO) -> bool:
+    """Ready, and said so after `since`: what a killed kubelet said last still stands in the API."""
     found = client.read(f"/api/v1/nodes/{name}") or {}
-    conditions = found.get("status", {}).get("conditions", [])
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    for condition in found.get("status", {}).get("conditions", []):
+        if condition["type"] == "Ready" and condition["status"] == "True":
+            said = datetime.datetime.fromisoformat(condition["lastHeartbeatTime"])
+            return said >= since.replace(microsecond=0)
+    return False
 
 
 def _answers(url: str) -> bool:

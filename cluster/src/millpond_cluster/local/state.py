@@ -1,8 +1,8 @@
 """What is known about a cluster between two commands: state.json in its folder.
 
-Owns the record of ports, addresses and components. A component is recorded before it is started, and the file is written whole or
-not at all, so that after a SIGKILL at any moment the next command knows everything that may run. The processes themselves write
-their identity (processes.py). It must not start or stop anything.
+Owns the record of ports, addresses and components. A component is recorded before it is started, and the file is
+written whole or not at all, so that after a SIGKILL at any moment the next command knows everything that may run. The
+processes themselves write their identity (processes.py). It must not start or stop anything.
 """
 
 from __future__ import annotations
