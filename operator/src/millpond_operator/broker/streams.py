@@ -13,6 +13,7 @@ from millpond.transport import Transport
 from millpond_api import broker as shapes
 from millpond_api import subjects
 from millpond_api.broker import QueueConfig
+
 from millpond_operator.cluster_key import PoolKey
 
 _UPDATABLE = ("max_msgs", "max_age", "num_replicas", "duplicate_window", "metadata")

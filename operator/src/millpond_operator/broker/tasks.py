@@ -11,13 +11,13 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-
 from millpond import transport as wire
 from millpond.transport import Publish, Transport
 from millpond_api import subjects
 from millpond_api.envelope import Envelope
 from millpond_api.events import TaskError, TaskEvent
 from millpond_api.lifecycle import TaskState, TaskView, fold_all
+
 from millpond_operator.cluster_key import PoolKey
 
 RPC_TIMEOUT = 2.0

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pydantic
 import structlog
-
 from millpond import transport as wire
 from millpond.transport import Message, Subscription, Transport
 from millpond_api import subjects
 from millpond_api.events import Beat, RpcAnswer, TaskEvent, WorkerEvent
+
 from millpond_operator.cluster_key import PoolKey
 
 log = structlog.get_logger(__name__)

@@ -14,10 +14,10 @@ import aiohttp
 import orjson
 from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config as kubernetes_config
-
 from millpond_api import GROUP, VERSION
 
 TIMEOUT = 15.0
+_config: Any = kubernetes_config  # the generated package has no types
 FIELD_MANAGER = "millpond"
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -71,12 +71,12 @@ class Api:
         """Connect with the kubeconfig named, else the pod's own token, else the default kubeconfig."""
         configuration = kubernetes_client.Configuration()
         if kubeconfig:
-            await kubernetes_config.load_kube_config(kubeconfig, client_configuration=configuration)
+            await _config.load_kube_config(kubeconfig, client_configuration=configuration)
         else:
             try:
-                kubernetes_config.load_incluster_config(client_configuration=configuration)
-            except kubernetes_config.ConfigException:
-                await kubernetes_config.load_kube_config(client_configuration=configuration)
+                _config.load_incluster_config(client_configuration=configuration)
+            except _config.ConfigException:
+                await _config.load_kube_config(client_configuration=configuration)
         return cls(kubernetes_client.ApiClient(configuration), asyncio.Semaphore(in_flight))
 
     async def __aenter__(self) -> Self:

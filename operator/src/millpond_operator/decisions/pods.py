@@ -64,7 +64,7 @@ class PodFacts:
 def read_pod(body: dict[str, Any]) -> PodFacts:
     """The facts in a pod's body."""
     status = body.get("status", {})
-    container = next((c for c in status.get("containerStatuses", []) if c["name"] == CONTAINER), {})
+    container: dict[str, Any] = next((c for c in status.get("containerStatuses", []) if c["name"] == CONTAINER), {})
     state, last = container.get("state", {}), container.get("lastState", {})
     conditions = {c["type"]: c for c in status.get("conditions", [])}
     return PodFacts(

@@ -7,13 +7,13 @@ wins (`observedSequence`). What the log does not hold (when the object was submi
 from datetime import datetime
 
 import orjson
-
 from millpond_api.durations import format_duration
 from millpond_api.events import TaskEvent
 from millpond_api.lifecycle import TERMINAL, TaskState, TaskView
 from millpond_api.v1alpha1 import TaskStatus
 from millpond_api.v1alpha1.common import Condition
 from millpond_api.v1alpha1.task import TaskError, TaskTransition
+
 from millpond_operator.decisions.conditions import Fact, make_conditions
 
 INLINE_RESULT = 64 * 1024

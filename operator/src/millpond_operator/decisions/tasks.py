@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 import orjson
-
 from millpond_api.durations import parse_duration
 from millpond_api.events import MAX_PAYLOAD_BYTES
 from millpond_api.lifecycle import TERMINAL

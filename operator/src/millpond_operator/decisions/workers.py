@@ -11,6 +11,7 @@ from millpond_api.events import Beat, InFlight, WorkerEvent
 from millpond_api.lifecycle import WORKER_ENDED, WorkerState
 from millpond_api.v1alpha1 import WorkerStatus
 from millpond_api.v1alpha1.worker import RunningTask, WorkerTransition
+
 from millpond_operator.decisions.conditions import Fact, make_conditions
 from millpond_operator.decisions.pods import Ended, PodFacts
 

@@ -1,0 +1,244 @@
+"""WorkerPools: the queue and the Deployment follow the spec, and the status tells what was seen.
+
+Observe (caches) → decide (`resources`, `decisions.conditions`) → apply (stream, Deployment, status). Reconciling is
+idempotent and starts from what is there, so a leader may die between any two steps. A pool has no finalizer: its
+Deployment goes with it by its owner reference (workers drain on SIGTERM), and its queue by `sweep`, which reads the
+reclaim policy from the stream itself and asks the API server once more before it deletes anything.
+"""
+
+import hashlib
+from datetime import UTC, datetime
+
+import structlog
+from millpond import transport as wire
+from millpond_api.broker import QueueConfig
+from millpond_api.durations import parse_duration
+from millpond_api.lifecycle import WorkerState
+from millpond_api.v1alpha1 import WorkerPoolSpec, WorkerPoolStatus
+from millpond_api.v1alpha1.workerpool import TaskCounts, WorkerCounts
+
+from millpond_operator.broker import streams
+from millpond_operator.cluster.cache import Body
+from millpond_operator.cluster.workqueue import WorkQueue
+from millpond_operator.cluster.writer import Target
+from millpond_operator.cluster_key import PoolKey
+from millpond_operator.decisions.conditions import PoolFacts, decide_pool_facts, make_conditions
+from millpond_operator.handlers.world import LEDGER_LENGTH, World, pool_of
+from millpond_operator.resources.deployment import HASH, Owner, deployment_name, make_deployment, selector
+
+log = structlog.get_logger(__name__)
+
+
+class PoolController:
+    """Reconciles pools; `queue` holds the keys that need it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.queue: WorkQueue[PoolKey] = WorkQueue("pools", self.reconcile, concurrency=8)
+        self._rank = 0
+        world.pools.subscribe(self._on_pool)
+        world.deployments.subscribe(self._on_deployment)
+
+    def _on_pool(self, old: Body | None, new: Body | None) -> None:
+        body = new or old
+        assert body is not None
+        generation = (b["metadata"].get("generation") for b in (old, new) if b)
+        if old is None or new is None or len(set(generation)) > 1 or old["metadata"]["uid"] != new["metadata"]["uid"]:
+            self.queue.add(PoolKey(body["metadata"]["namespace"], body["metadata"]["name"]))
+
+    def _on_deployment(self, old: Body | None, new: Body | None) -> None:
+        body = new or old
+        assert body is not None
+        key = pool_of(body)
+        changed = new is None or old is None or old["metadata"].get("generation") != new["metadata"].get("generation")
+        if key and changed:
+            self.queue.add(key)
+
+    async def reconcile(self, key: PoolKey) -> None:
+        """The pool's queue and Deployment are as its spec says."""
+        body = self.world.pools.get(*key)
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            await self._forget(key)
+            return
+        spec = self.world.spec(key)
+        assert spec is not None
+        try:
+            await self._ensure_queue(key, body, spec)
+        finally:
+            await self._ensure_deployment(key, body, spec)
+
+    async def _forget(self, key: PoolKey) -> None:
+        memory = self.world.memory.pop(key, None)
+        if memory and memory.wake:
+            await memory.wake.close()
+        await self.sweep()
+
+    async def _ensure_queue(self, key: PoolKey, body: Body, spec: WorkerPoolSpec) -> None:
+        memory = self.world.memory[key]
+        config = make_queue_config(key, body["metadata"]["uid"], spec, self.world.settings.stream_replicas)
+        digest = hashlib.sha256(repr(config).encode()).hexdigest()
+        if memory.queue_ready and memory.queue_digest == digest:
+            return
+        try:
+            await streams.ensure_pool(self.world.transport, config)
+        except wire.TransportError as error:
+            memory.queue_ready, memory.queue_error = False, str(error)
+            raise
+        memory.queue_ready, memory.queue_digest, memory.queue_error = True, digest, ""
+        log.info("queue ready", pool=str(key))
+
+    async def _ensure_deployment(self, key: PoolKey, body: Body, spec: WorkerPoolSpec) -> None:
+        memory = self.world.memory[key]
+        async with memory.lock:
+            known = self.world.deployment(key)
+            if known is None:
+                known = await self.world.api.read("deployments", key.namespace, deployment_name(key.pool))
+            owner = Owner(key.namespace, key.pool, body["metadata"]["uid"])
+            replicas = known["spec"].get("replicas", 0) if known else 0
+            manifest = make_deployment(owner, spec, self.world.settings.url_for_workers, replicas)
+            if known and _owned_by(known, owner.uid) and _hash(known) == _hash(manifest):
+                self.world.deployments.observe(None, known)
+                return
+            if known and not _owned_by(known, owner.uid) and _controlled(known):
+                # The Deployment of a deleted pool of the same name, which the garbage collector is about to remove.
+                raise RuntimeError(f"Deployment {manifest['metadata']['name']} belongs to somebody else; waiting")
+            applied = await self.world.api.apply("deployments", key.namespace, manifest)
+            self.world.deployments.observe(None, applied)
+            log.info("deployment applied", pool=str(key), replicas=replicas)
+
+    def write_status(self, key: PoolKey) -> None:
+        """Put the pool's status as it is seen now; the writer drops it when nothing has changed."""
+        body, spec = self.world.pools.get(*key), self.world.spec(key)
+        if body is None or spec is None:
+            return
+        status = self._make_status(key, body, spec, datetime.now(UTC))
+        meta = body["metadata"]
+        self._rank += 1
+        self.world.writer.put(
+            Target("workerpools", key.namespace, key.pool, meta["uid"]), status.to_manifest(), self._rank
+        )
+
+    def _make_status(self, key: PoolKey, body: Body, spec: WorkerPoolSpec, now: datetime) -> WorkerPoolStatus:
+        memory = self.world.memory[key]
+        before = self.world.status_of(key)
+        if memory.ledger is None:
+            memory.ledger = list(before.decisions)
+        deployment = self.world.deployment(key) or {}
+        current = deployment.get("spec", {}).get("replicas", 0)
+        pods = [worker.pod for _, worker in self.world.workers_of(key) if worker.pod]
+        counts = self._count_workers(key)
+        in_flight = sum(len(w.beat.in_flight) for _, w in self.world.workers_of(key) if w.beat)
+        lag = memory.lag if memory.lag is not None else before.lag
+        decision = memory.decision
+        desired = decision.target if decision else current
+        trouble = self._trouble(key)
+        self._tell_trouble(key, body, trouble)
+        reason = decision.reason if decision else "Starting"
+        message = decision.message if decision else "no decision yet"
+        facts = PoolFacts(
+            ready=sum(1 for pod in pods if pod.ready and not pod.going),
+            desired=desired,
+            current=current,
+            decision_reason=reason,
+            decision_message=f"{message}; {memory.held}" if memory.held else message,
+            queue_ready=memory.queue_ready,
+            trouble=trouble,
+            paused=spec.scaling.paused,
+        )
+        generation = body["metadata"].get("generation", 0)
+        return WorkerPoolStatus(
+            observed_generation=generation,
+            replicas=sum(1 for pod in pods if not pod.going),
+            ready_replicas=facts.ready,
+            desired=desired,
+            lag=lag,
+            waiting=max(0, lag - in_flight),
+            in_flight=in_flight,
+            selector=selector(key.pool),
+            workers=counts,
+            tasks=TaskCounts(**{phase.lower(): n for phase, n in self.world.phases[key].items() if n > 0}),
+            mode="Manual" if spec.replicas is not None else "Paused" if spec.scaling.paused else "Auto",
+            decisions=memory.ledger[:LEDGER_LENGTH],
+            conditions=make_conditions(before.conditions, decide_pool_facts(facts), now, generation),
+        )
+
+    def _count_workers(self, key: PoolKey) -> WorkerCounts:
+        states: dict[str, int] = {}
+        for name, _ in self.world.workers_of(key):
+            status = self.world.worker_status.get(name)
+            state = status.state if status else WorkerState.STARTING
+            states[state] = states.get(state, 0) + 1
+        return WorkerCounts(
+            starting=states.get("Starting", 0),
+            idle=states.get("Idle", 0),
+            busy=states.get("Busy", 0) + states.get("Leased", 0),
+            draining=states.get("Draining", 0),
+            lost=states.get("Lost", 0),
+        )
+
+    def _trouble(self, key: PoolKey) -> tuple[str, str] | None:
+        """The worst that is seen of the pool's workers, as (reason, message)."""
+        missing: set[str] = set()
+        for name, worker in self.world.workers_of(key):
+            if worker.pod and worker.pod.trouble and not worker.pod.going:
+                reason, message = worker.pod.trouble
+                return reason, f"worker {name.name}: {message}"
+            if worker.beat:
+                missing |= worker.beat.missing.keys()
+        if missing:
+            names = ", ".join(sorted(missing)[:5])
+            text = f"no worker has the handler {names}: tasks for it wait until an image with it is rolled out"
+            return "HandlerMissing", text
+        return None
+
+    def _tell_trouble(self, key: PoolKey, body: Body, trouble: tuple[str, str] | None) -> None:
+        memory = self.world.memory[key]
+        word = trouble[0] if trouble else ""
+        if word and word != memory.trouble_told and trouble:
+            self.world.tell(body, "WorkerPool", trouble[0], trouble[1], warning=True)
+        memory.trouble_told = word
+
+    async def sweep(self) -> None:
+        """Delete the queues of pools that are gone for good and whose reclaim policy says Delete."""
+        for key, meta in (await streams.read_owners(self.world.transport)).items():
+            if meta.get(streams.META_RECLAIM) != "Delete" or self.world.pools.get(*key) is not None:
+                continue
+            watched = self.world.settings.watch_namespace
+            if watched and watched != key.namespace:
+                continue
+            # The cache may be behind: only the API server's own "not found" counts.
+            if await self.world.api.read("workerpools", key.namespace, key.pool) is None:
+                await streams.delete_pool(self.world.transport, key)
+                log.info("queue deleted with its pool", pool=str(key))
+
+    def forget_queues(self) -> None:
+        """NATS came back, maybe without its data: look at every queue again."""
+        for key in self.world.pool_keys():
+            self.world.memory[key].queue_digest = ""
+            self.queue.add(key)
+
+
+def make_queue_config(key: PoolKey, uid: str, spec: WorkerPoolSpec, replicas: int) -> QueueConfig:
+    """The pool's stream as the spec wants it."""
+    return QueueConfig(
+        namespace=key.namespace,
+        pool=key.pool,
+        classes=tuple(spec.queue.classes),
+        max_depth=spec.queue.max_depth,
+        lease=parse_duration(spec.timeouts.lease),
+        storage=spec.queue.storage.lower(),
+        replicas=max(spec.queue.replicas, replicas),
+        metadata=((streams.META_UID, uid), (streams.META_RECLAIM, spec.queue.reclaim_policy)),
+    )
+
+
+def _hash(deployment: Body) -> str:
+    return str(deployment["metadata"].get("annotations", {}).get(HASH, ""))
+
+
+def _controlled(deployment: Body) -> bool:
+    return any(owner.get("controller") for owner in deployment["metadata"].get("ownerReferences", []))
+
+
+def _owned_by(deployment: Body, uid: str) -> bool:
+    return any(owner["uid"] == uid for owner in deployment["metadata"].get("ownerReferences", []))

@@ -1,0 +1,122 @@
+"""What the loops share: the doors, the caches, and the operator's memory of each pool.
+
+Owns no behaviour: one place where the composition root puts what it made, so that a loop takes one argument instead of
+ten. Memory here may be lost at any time (a new leader starts with none): everything that must last stands in a status.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from millpond.transport import Subscription, Transport
+from millpond_api import LABEL_POOL
+from millpond_api.v1alpha1 import WorkerPoolSpec, WorkerPoolStatus, WorkerStatus
+from millpond_api.v1alpha1.workerpool import Decision as LedgerEntry
+
+from millpond_operator.cluster.api import Api
+from millpond_operator.cluster.cache import Body, Cache, Key
+from millpond_operator.cluster.events import EventPoster, News
+from millpond_operator.cluster.writer import StatusWriter
+from millpond_operator.cluster_key import PoolKey
+from millpond_operator.decisions.scaling import Decision, Memory
+from millpond_operator.decisions.workers import WorkerMemory
+from millpond_operator.resources.deployment import deployment_name
+from millpond_operator.settings import Settings
+
+LEDGER_LENGTH = 20
+
+
+@dataclass
+class PoolMemory:
+    """What is remembered of a pool between two looks."""
+
+    spec: WorkerPoolSpec | None = None
+    spec_generation: int = -1
+    queue_ready: bool = False
+    queue_digest: str = ""
+    queue_error: str = ""
+    lag: int | None = None
+    decision: Decision | None = None
+    scaling: Memory = field(default_factory=Memory)
+    ledger: list[LedgerEntry] | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wake: Subscription | None = None
+    waking: bool = False
+    first_enqueued: float | None = None
+    removed: dict[str, float] = field(default_factory=dict)
+    """Workers that were drained for removal, and when: their pods are about to go."""
+    held: str = ""
+    trouble_told: str = ""
+
+
+@dataclass
+class World:
+    """Everything that the loops work with."""
+
+    settings: Settings
+    api: Api
+    transport: Transport
+    writer: StatusWriter
+    events: EventPoster
+    pools: Cache
+    tasks: Cache
+    workers: Cache
+    pods: Cache
+    deployments: Cache
+    memory: dict[PoolKey, PoolMemory] = field(default_factory=lambda: defaultdict(PoolMemory))
+    worker_memory: dict[Key, WorkerMemory] = field(default_factory=dict)
+    worker_pools: dict[Key, PoolKey] = field(default_factory=dict)
+    worker_status: dict[Key, WorkerStatus] = field(default_factory=dict)
+    phases: dict[PoolKey, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
+    started: float = 0.0
+
+    def pool_keys(self) -> list[PoolKey]:
+        return [PoolKey(*key) for key in self.pools.objects]
+
+    def spec(self, key: PoolKey) -> WorkerPoolSpec | None:
+        """The pool's spec, parsed once a generation; None when there is no such pool."""
+        body = self.pools.get(*key)
+        if body is None:
+            return None
+        memory = self.memory[key]
+        generation = body["metadata"].get("generation", 0)
+        if memory.spec is None or memory.spec_generation != generation:
+            memory.spec = WorkerPoolSpec.model_validate(body["spec"])
+            memory.spec_generation = generation
+        return memory.spec
+
+    def deployment(self, key: PoolKey) -> Body | None:
+        return self.deployments.get(key.namespace, deployment_name(key.pool))
+
+    def workers_of(self, key: PoolKey) -> Iterator[tuple[Key, WorkerMemory]]:
+        """The pool's workers that have a pod."""
+        for name, memory in self.worker_memory.items():
+            if self.worker_pools.get(name) == key and memory.pod is not None and not memory.gone:
+                yield name, memory
+
+    def status_of(self, key: PoolKey) -> WorkerPoolStatus:
+        """The pool's status as it was last seen."""
+        body = self.pools.get(*key)
+        return WorkerPoolStatus.model_validate((body or {}).get("status") or {})
+
+    def tell(self, body: Body, kind: str, reason: str, message: str, *, warning: bool = False) -> None:
+        """Post an Event about an object."""
+        meta = body["metadata"]
+        news = News(
+            kind,
+            meta["namespace"],
+            meta["name"],
+            meta["uid"],
+            "Warning" if warning else "Normal",
+            reason.replace(" ", "")[:128],
+            message,
+        )
+        self.events.post(news)
+
+
+def pool_of(pod: dict[str, Any]) -> PoolKey | None:
+    """The pool that a pod belongs to, by its label."""
+    name = pod["metadata"].get("labels", {}).get(LABEL_POOL)
+    return PoolKey(pod["metadata"]["namespace"], name) if name else None

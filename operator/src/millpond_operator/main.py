@@ -1,0 +1,235 @@
+"""The composition root: settings, doors, leadership, loops. `python -m millpond_operator.main`.
+
+One process, one event loop. It waits for the Lease, then lists everything, starts the loops and lets kopf watch. When
+any part ends (the Lease is lost, a loop fails for good), the process exits: the next leader starts from the statuses,
+so there is nothing to clean up and nothing half done to trust. SIGTERM releases the Lease at once.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Coroutine
+from typing import Any
+
+import pydantic
+import structlog
+import uvloop
+from millpond import transport as wire
+from millpond.transport import Hooks, Transport
+from millpond_api import LABEL_POOL
+
+from millpond_operator import metrics
+from millpond_operator.broker import streams, workers
+from millpond_operator.cluster.api import Api, ApiError, ApiUnreachable
+from millpond_operator.cluster.cache import Cache
+from millpond_operator.cluster.events import EventPoster
+from millpond_operator.cluster.leader import Identity, Leader, LeadershipLost
+from millpond_operator.cluster.writer import StatusWriter
+from millpond_operator.handlers.pools import PoolController
+from millpond_operator.handlers.scaler import Scaler
+from millpond_operator.handlers.tasks import TaskController
+from millpond_operator.handlers.watches import watch
+from millpond_operator.handlers.workers import WorkerController
+from millpond_operator.handlers.world import World
+from millpond_operator.serving import Pulse, serve
+from millpond_operator.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class Stopped(Exception):
+    """SIGTERM or SIGINT: end in order."""
+
+
+def configure_logging(log_format: str) -> None:
+    """structlog on stderr; kopf and the libraries speak only from warnings on."""
+    renderer = structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks if log_format == "json" else structlog.dev.set_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    # kopf warns of every closed watch; they are opened again and healed by the resync.
+    logging.getLogger("kopf._core.engines.peering").setLevel(logging.ERROR)
+
+
+async def run(settings: Settings) -> None:
+    """Everything, until told to stop or until the leadership is lost."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    pulse = Pulse()
+    async with await Api.connect(settings.kubeconfig) as api:
+        holder = f"{settings.pod_name}_{uuid.uuid4().hex[:8]}"
+        identity = Identity(holder, settings.pod_namespace, settings.lease_name, settings.lease_seconds)
+        leader = Leader(api, identity)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_until(stop))
+                group.create_task(pulse.run())
+                group.create_task(serve(pulse, settings.http_host, settings.http_port))
+                await leader.acquire()
+                metrics.LEADER.set(1)
+                group.create_task(leader.hold())
+                group.create_task(lead(settings, api))
+        except* Stopped:
+            log.info("stopping: the Lease is released")
+            await leader.release()
+
+
+async def _until(stop: asyncio.Event) -> None:
+    await stop.wait()
+    raise Stopped
+
+
+async def lead(settings: Settings, api: Api) -> None:
+    """What the leader does."""
+    hooks = Hooks()
+    log.info("connecting to NATS", url=settings.nats_url)
+    transport = await Transport.connect(settings.nats_url, f"millpond-operator {settings.pod_name}", hooks=hooks)
+    world = make_world(settings, api, transport)
+    pools = PoolController(world)
+    tasks = TaskController(world)
+    hands = WorkerController(world, tasks)
+    scaler = Scaler(world, pools)
+    await _ensure_shared(settings, transport)
+    await workers.subscribe_beats(transport, hands.on_beat)
+    await workers.subscribe_worker_events(transport, hands.on_event)
+    await workers.subscribe_task_events(transport, tasks.on_event)
+    for cache in (world.pools, world.deployments, world.workers, world.pods, world.tasks):
+        await cache.resync(api)
+    log.info("listed", pools=len(world.pools.objects), tasks=len(world.tasks.objects), pods=len(world.pods.objects))
+    tasks.project_live()
+    hands.heal()
+
+    def reconnected() -> None:
+        log.info("NATS is back")
+        asyncio.get_running_loop().create_task(_after_reconnect(settings, transport, pools, tasks))
+
+    hooks.reconnected = reconnected
+    caches = [world.pools, world.deployments, world.workers, world.pods, world.tasks]
+    await _together(
+        watch(caches, settings.watch_namespace),
+        pools.queue.run(),
+        tasks.queue.run(),
+        tasks.projection.run(),
+        hands.queue.run(),
+        world.writer.run(),
+        world.events.run(),
+        scaler.run(),
+        _watch_silence(hands),
+        _resync(world, pools, tasks, hands),
+    )
+
+
+def make_world(settings: Settings, api: Api, transport: Transport) -> World:
+    """The doors and empty caches."""
+    namespace = settings.watch_namespace
+    return World(
+        settings=settings,
+        api=api,
+        transport=transport,
+        writer=StatusWriter(api),
+        events=EventPoster(api, "millpond-operator"),
+        pools=Cache("workerpools", namespace),
+        tasks=Cache("tasks", namespace),
+        workers=Cache("workers", namespace),
+        pods=Cache("pods", namespace, LABEL_POOL),
+        deployments=Cache("deployments", namespace, LABEL_POOL),
+        started=time.monotonic(),
+    )
+
+
+async def _together(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run the parts; when one ends, for whatever reason, all end."""
+
+    async def whole(part: Coroutine[Any, Any, None]) -> None:
+        await part
+        raise RuntimeError(f"{part!r} ended by itself")
+
+    async with asyncio.TaskGroup() as group:
+        for part in parts:
+            group.create_task(whole(part))
+
+
+async def _ensure_shared(settings: Settings, transport: Transport) -> None:
+    while True:
+        try:
+            await streams.ensure_shared(transport, settings.stream_storage, settings.stream_replicas)
+        except wire.TransportError as error:
+            log.warning("the shared streams could not be made; trying again", error=str(error))
+            await asyncio.sleep(1)
+        else:
+            return
+
+
+async def _after_reconnect(
+    settings: Settings, transport: Transport, pools: PoolController, tasks: TaskController
+) -> None:
+    """NATS may have come back without what it had, and events may have been missed."""
+    await _ensure_shared(settings, transport)
+    pools.forget_queues()
+    tasks.project_live()
+
+
+async def _watch_silence(hands: WorkerController) -> None:
+    while True:
+        await asyncio.sleep(1)
+        hands.check_silence()
+
+
+async def _resync(world: World, pools: PoolController, tasks: TaskController, hands: WorkerController) -> None:
+    """List and compare everything now and then: heals what a watch or an event did not tell."""
+    while True:
+        await asyncio.sleep(world.settings.resync_seconds)
+        try:
+            for cache in (world.pools, world.deployments, world.workers, world.pods, world.tasks):
+                await cache.resync(world.api)
+            for key in world.pool_keys():
+                pools.queue.add(key)
+            hands.heal()
+            await tasks.heal()
+            await pools.sweep()
+        except (ApiError, ApiUnreachable, wire.TransportError) as error:
+            log.warning("the resync was cut short; the next one goes on", error=str(error))
+
+
+def main() -> None:
+    """Start; exit code 0 after a signal, 1 when leadership was lost or a part failed, 2 for wrong settings."""
+    try:
+        settings = Settings()
+    except pydantic.ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"]).upper()
+            print(f"setting {name}: {problem['msg']}", file=sys.stderr)
+        sys.exit(2)
+    configure_logging(settings.log_format)
+    code = 1
+    try:
+        uvloop.run(run(settings))
+        code = 0
+    except* LeadershipLost as group:
+        log.error("leadership lost: exiting, so that only one operator acts", error=str(group.exceptions[0]))
+    except* (ApiError, ApiUnreachable, RuntimeError) as group:
+        log.error("a part of the operator failed: exiting to start again", error=repr(group.exceptions))
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    # Threads of libraries must not keep a process alive that has lost its leadership.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""The operator's Prometheus metrics, named once."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from millpond_operator.cluster_key import PoolKey
+
+_POOL = ("namespace", "pool")
+
+LEADER = Gauge("millpond_leader", "1 while this process leads.")
+LAG = Gauge("millpond_pool_lag", "Tasks waiting and in flight.", _POOL)
+WORKERS = Gauge("millpond_pool_workers", "Replicas of the pool's Deployment.", _POOL)
+DESIRED = Gauge("millpond_pool_desired_workers", "Workers that the last decision asked for.", _POOL)
+DECISIONS = Counter("millpond_scaling_decisions_total", "Applied scaling decisions.", (*_POOL, "reason"))
+TASKS = Counter("millpond_task_transitions_total", "Transitions of tasks seen by this leader.", (*_POOL, "state"))
+WAKE_SECONDS = Histogram(
+    "millpond_wake_seconds",
+    "First task enqueued (its submitter's clock) to Deployment patched, for pools at zero.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+TICK_SECONDS = Histogram(
+    "millpond_tick_seconds", "One pass over all pools.", buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+)
+STATUS_WRITES = Counter("millpond_status_writes_total", "Status patches sent.")
+
+
+def observe_pool(key: PoolKey, lag: int, current: int, desired: int) -> None:
+    """What the last look at a pool saw."""
+    LAG.labels(*key).set(lag)
+    WORKERS.labels(*key).set(current)
+    DESIRED.labels(*key).set(desired)
