@@ -18,6 +18,8 @@ STREAM_DEAD = "MILLPOND_DEAD"
 
 HEADER_ENVELOPE = "Mp-Envelope"
 """The envelope as one compact JSON object (see `envelope`); the message body is the payload."""
+HEADER_ERROR = "Mp-Error"
+"""In a dead letter: why it is one, a `TaskError` as one JSON object."""
 HEADER_MSG_ID = "Nats-Msg-Id"
 HEADER_EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 HEADER_SCHEDULE = "Nats-Schedule"

@@ -1,1 +1,41 @@
-"""Millpond SDK and worker runtime."""
+"""Millpond: handlers for tasks, and the client that submits them.
+
+    from millpond import App, Context
+
+    app = App()
+
+    @app.task("greet")
+    async def greet(ctx: Context, name: str) -> str:
+        return f"hello {name}"
+
+Everything that users import is here; the modules below may move.
+"""
+
+from millpond_api.retry import RetryPolicy
+
+from millpond.app import App
+from millpond.client import Client
+from millpond.context import Context
+from millpond.errors import (
+    MillpondError,
+    NonRetryable,
+    Retry,
+    TaskCancelled,
+    TaskExpired,
+    TaskFailed,
+)
+from millpond.handle import TaskHandle
+
+__all__ = [
+    "App",
+    "Client",
+    "Context",
+    "MillpondError",
+    "NonRetryable",
+    "Retry",
+    "RetryPolicy",
+    "TaskCancelled",
+    "TaskExpired",
+    "TaskFailed",
+    "TaskHandle",
+]

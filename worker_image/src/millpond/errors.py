@@ -61,3 +61,29 @@ class TaskCancelled(MillpondError):
 
 class TaskExpired(MillpondError):
     """The task's deadline passed before it ended."""
+
+
+class NonRetryable(MillpondError):
+    """Raise it (or a subclass) in a handler: the task fails at once, however many attempts it has left."""
+
+
+class Retry(MillpondError):
+    """Raise it in a handler to be tried again after `after` seconds; it uses an attempt like any other failure."""
+
+    def __init__(self, message: str = "the handler asked to be tried again", *, after: float) -> None:
+        if after < 0:
+            raise ValueError(f"Retry(after={after!r}): the delay must be 0 seconds or more")
+        super().__init__(message)
+        self.after = after
+
+
+class BadArguments(NonRetryable):
+    """The task's arguments do not fit the handler's parameters."""
+
+
+class ResultTooLarge(NonRetryable):
+    """The handler's result does not fit into an event. Store it elsewhere and return where it is."""
+
+
+class ResultNotSerializable(NonRetryable):
+    """The handler's result cannot be written as JSON. Return plain values, dataclasses or pydantic models."""

@@ -129,6 +129,11 @@ class Subscription:
         with contextlib.suppress(nats.errors.Error):
             await self._inner.unsubscribe()
 
+    async def drain(self) -> None:
+        """End it; when this returns, everything that the server had sent has been handed to the callback."""
+        with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+            await self._inner.drain()  # type: ignore[no-untyped-call]
+
 
 @dataclass
 class Transport:

@@ -1,0 +1,68 @@
+"""What a handler may know and do about its own attempt.
+
+Owns the view that user code gets; the worker keeps the other end (`Control`) and changes it from its own
+thread. Everything here is cheap: a flag, a string, a logger made on first use. It must do no I/O but in `client`.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from millpond.client import Client
+
+MAX_PROGRESS = 200
+"""Characters of progress kept: it travels in every heartbeat."""
+
+
+@dataclass(slots=True)
+class Control:
+    """The worker's end of a context: written by one thread and read by another, each field on its own."""
+
+    cancelled: bool = False
+    progress: str = ""
+
+
+async def _no_client() -> "Client":
+    raise RuntimeError("ctx.client() needs a running worker, and an async handler: open a Client of your own instead")
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """One attempt at a task, as its handler sees it."""
+
+    task_id: str
+    handler: str = ""
+    attempt: int = 1
+    deadline: datetime | None = None
+    parent: str = ""
+    _control: Control = field(default_factory=Control)
+    _connect: Callable[[], Awaitable["Client"]] = _no_client
+    _logger: Any = None
+
+    @property
+    def logger(self) -> Any:
+        """A structlog logger that names the task, the handler and the attempt on every line."""
+        if self._logger is None:
+            # Imported here: most attempts never log, and it keeps structlog out of a client's start-up.
+            import structlog
+
+            self._logger = structlog.get_logger("millpond.task").bind(
+                task=self.task_id, handler=self.handler, attempt=self.attempt
+            )
+        return self._logger
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody cancelled the task or its time is over. A plain function should look now and then."""
+        return self._control.cancelled
+
+    def progress(self, value: str | float, message: str = "") -> None:
+        """Say how far it is, as a text or a percentage; it shows in the worker's next heartbeat."""
+        text = f"{value:g}%" if isinstance(value, int | float) else value
+        self._control.progress = f"{text} {message}".strip()[:MAX_PROGRESS]
+
+    async def client(self) -> "Client":
+        """A client on the worker's own NATS, connected on first use and shared by all handlers. Do not close it."""
+        return await self._connect()

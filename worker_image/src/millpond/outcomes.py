@@ -1,0 +1,225 @@
+"""The decisions of the task protocol: what a delivery means, and what an ended attempt becomes. Pure.
+
+Owns the rules of protocol.md steps 2, 4 and 5 as functions of plain data: the log, the envelope, how the handler
+ended, `now` and `jitter`. It publishes nothing; `worker.journal` applies what is decided here. That the decisions are
+safe under crashes, zombies and lost confirmations is checked by the protocol's model and its state-machine test.
+"""
+
+import traceback
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from millpond_api.envelope import Envelope, MalformedTask
+from millpond_api.events import TaskError, TaskEvent
+from millpond_api.lifecycle import TaskState, TaskView
+from millpond_api.retry import RetryPolicy, may_retry, retry_delay
+
+from millpond.errors import NonRetryable, Retry
+
+MAX_TRACEBACK = 16 * 1024
+MAX_MESSAGE = 4 * 1024
+_REFUNDED = (TaskState.QUEUED, TaskState.SCHEDULED)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Run it, once `Running` is stored with `expected` as the log's last sequence."""
+
+    expected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The outcome stands already: complete its consequences, then ack. Nothing runs."""
+
+    event: TaskEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """End it without running: store `event` with `expected` as the log's last sequence."""
+
+    expected: int
+    event: TaskEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """The commit is stored, with this sequence."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Our claim is still the last event: the commit was not stored, store it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Somebody else wrote after our claim: fenced, drop everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a handler ended: a result as JSON, or an error. `retry_after` is the handler's own wish."""
+
+    result: bytes = b""
+    error: TaskError | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who writes an event about which task; the same for every event of an attempt."""
+
+    envelope: Envelope
+    worker: str
+
+
+def decide_claim(view: TaskView, origin: Origin, poison_limit: int, now: datetime) -> Claim | Finish | Commit:
+    """What a delivery of the envelope's attempt means, given the task's log."""
+    attempt, last = origin.envelope.attempt, view.last
+    if last is not None and (view.terminal or last.attempt > attempt or is_backoff_of(last, attempt)):
+        return Finish(last)
+    expected = last.sequence if last else 0
+    if is_past(origin.envelope.deadline, now):
+        return Commit(expected, make_expired(origin, now))
+    if last is not None and last.state == TaskState.RUNNING and lost_attempts(view, attempt) >= poison_limit:
+        return Commit(expected, make_poisoned(origin, poison_limit, now))
+    return Claim(expected)
+
+
+def decide_first_claim(origin: Origin, now: datetime) -> Claim | Commit:
+    """The same for a first delivery of attempt 1, whose log is taken to be empty: the fence finds out if it is not."""
+    return Commit(0, make_expired(origin, now)) if is_past(origin.envelope.deadline, now) else Claim(0)
+
+
+def lost_attempts(view: TaskView, attempt: int) -> int:
+    """How many `Running(attempt)` of the log ended in nothing. A release refunds, so it does not count."""
+    lost = 0
+    for event, following in zip(view.events, (*view.events[1:], None), strict=True):
+        refunded = following is not None and following.attempt == attempt and following.state in _REFUNDED
+        if event.state == TaskState.RUNNING and event.attempt == attempt and not refunded:
+            lost += 1
+    return lost
+
+
+def choose_policy(envelope: RetryPolicy | None, handler: RetryPolicy | None, pool: RetryPolicy) -> RetryPolicy:
+    """The task's own policy, else the handler's, else the pool's."""
+    return envelope or handler or pool
+
+
+def decide_outcome(ended: Ended, origin: Origin, policy: RetryPolicy, jitter: float, now: datetime) -> TaskEvent:
+    """The event that commits how an attempt ended. The result's bytes are added when it is written."""
+    error, attempt = ended.error, origin.envelope.attempt
+    if error is None:
+        return make_event(origin, TaskState.SUCCEEDED, now)
+    if not error.retryable:
+        return make_failed(origin, "NotRetryable", error, now)
+    if not may_retry(policy, attempt):
+        return make_failed(origin, "AttemptsExhausted", error, now)
+    delay = retry_delay(policy, attempt, jitter) if ended.retry_after is None else ended.retry_after
+    next_at = now + timedelta(seconds=delay)
+    return make_event(origin, TaskState.BACKOFF, now).model_copy(
+        update={"reason": error.type, "message": error.message[:256], "error": error, "next_at": next_at}
+    )
+
+
+def decide_commit(view: TaskView, event: TaskEvent, claim: int) -> Stands | Again | Lost:
+    """Whether `event` was stored on top of our claim, after a confirmation that did not come.
+
+    An event of ours is recognised by its writer and its time to the microsecond: a worker commits once per attempt.
+    """
+    last = view.last
+    if last is None:
+        return Lost()
+    if is_same(last, event):
+        return Stands(last.sequence)
+    return Again() if last.sequence == claim else Lost()
+
+
+def is_same(stored: TaskEvent, event: TaskEvent) -> bool:
+    return (stored.state, stored.attempt, stored.worker, stored.at) == (
+        event.state,
+        event.attempt,
+        event.worker,
+        event.at,
+    )
+
+
+def make_event(origin: Origin, state: TaskState, now: datetime) -> TaskEvent:
+    """An event of this attempt without particulars."""
+    envelope = origin.envelope
+    return TaskEvent(
+        state=state,
+        attempt=envelope.attempt,
+        at=now,
+        handler=envelope.handler,
+        worker=origin.worker,
+        object=envelope.object,
+    )
+
+
+def make_failed(origin: Origin, reason: str, error: TaskError, now: datetime) -> TaskEvent:
+    return make_event(origin, TaskState.FAILED, now).model_copy(
+        update={"reason": reason, "message": f"{error.type}: {error.message}"[:256], "error": error}
+    )
+
+
+def make_poisoned(origin: Origin, limit: int, now: datetime) -> TaskEvent:
+    error = TaskError(
+        type="PoisonTask",
+        message=f"{limit} workers were lost while they ran attempt {origin.envelope.attempt}: it may kill its worker "
+        "(out of memory, a crash); look at those workers' reasons before you redrive it",
+        retryable=False,
+    )
+    return make_failed(origin, "Poison", error, now)
+
+
+def make_expired(origin: Origin, now: datetime) -> TaskEvent:
+    deadline = origin.envelope.deadline
+    return make_event(origin, TaskState.EXPIRED, now).model_copy(
+        update={"reason": "DeadlinePassed", "message": f"the deadline {deadline:%Y-%m-%dT%H:%M:%SZ} passed"}
+    )
+
+
+def make_released(origin: Origin, now: datetime) -> TaskEvent:
+    return make_event(origin, TaskState.QUEUED, now).model_copy(
+        update={
+            "reason": "Released",
+            "message": "its worker was stopped before it could finish; the attempt is refunded",
+        }
+    )
+
+
+def make_error(error: BaseException) -> TaskError:
+    """The error of a handler's exception, with the end of its traceback: the end is where it was raised."""
+    trace = "".join(traceback.format_exception(error))
+    return TaskError(
+        type=type(error).__name__,
+        message=_printable(str(error))[:MAX_MESSAGE],
+        traceback=_printable(trace).encode()[-MAX_TRACEBACK:].decode(errors="ignore"),
+        retryable=not isinstance(error, NonRetryable | MalformedTask),
+    )
+
+
+def make_ended(error: BaseException) -> Ended:
+    """How a handler ended that raised."""
+    return Ended(error=make_error(error), retry_after=error.after if isinstance(error, Retry) else None)
+
+
+def is_past(deadline: datetime | None, now: datetime) -> bool:
+    """Whether the deadline is over; one without a time zone (an older submitter's) is UTC."""
+    if deadline is None:
+        return False
+    return (deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC)) <= now
+
+
+def is_backoff_of(event: TaskEvent, attempt: int) -> bool:
+    return event.state == TaskState.BACKOFF and event.attempt == attempt
+
+
+def _printable(text: str) -> str:
+    """`text` without lone surrogates, which no JSON writer takes."""
+    return text.encode(errors="replace").decode()

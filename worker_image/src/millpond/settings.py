@@ -1,0 +1,85 @@
+"""What a worker process is told by its environment, checked once at start.
+
+Owns names, defaults and meaning of the MILLPOND_ variables. A wrong one ends the process with one sentence that names
+the variable (`SettingsError`), because a worker that guesses would look healthy and do nothing.
+"""
+
+import json
+import socket
+from typing import Annotated, Any
+
+import pydantic
+from millpond_api.retry import RetryPolicy
+from millpond_api.subjects import check_token
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as UnreadableSettings
+
+PREFIX = "MILLPOND_"
+
+
+class SettingsError(Exception):
+    """The environment does not describe a worker; the text names the variable."""
+
+
+class Settings(BaseSettings):
+    """One worker. Seconds everywhere."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    nats_url: str
+    namespace: str
+    pool: str
+    app: str = Field(pattern=r"^[\w.]+:[\w.]+$")
+    concurrency: int = Field(default=1, ge=1, le=10_000)
+    worker: str = Field(default_factory=lambda: socket.gethostname().replace(".", "-"))
+    classes: Annotated[tuple[str, ...], NoDecode] = ("default",)
+    """In priority order: a message of an earlier class is always taken first."""
+    retry: RetryPolicy = Field(default_factory=RetryPolicy)
+    lease: float = Field(default=15.0, gt=0)
+    """The ack wait of the pool's consumers: a message of a worker that is silent for so long goes to another one."""
+    poison_limit: int = Field(default=3, ge=1)
+    grace: float = Field(default=25.0, ge=0)
+    """How long running tasks may go on after SIGTERM; a little less than the pod's own grace period."""
+    http_port: int = Field(default=8080, ge=0, le=65535)
+    """Of /healthz and /readyz; 0 turns them off."""
+    beat: float = Field(default=1.0, gt=0)
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip()) or ("default",)
+
+    @field_validator("namespace", "pool", "worker")
+    @classmethod
+    def _token(cls, value: str, info: pydantic.ValidationInfo) -> str:
+        return check_token(value, info.field_name or "name")
+
+    @field_validator("classes")
+    @classmethod
+    def _tokens(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_token(name, "class") for name in value)
+
+
+def read_settings() -> Settings:
+    """The settings of this process; SettingsError with one sentence for each wrong variable."""
+    try:
+        return Settings()
+    except pydantic.ValidationError as error:
+        raise SettingsError("; ".join(_sentence(problem) for problem in error.errors())) from None
+    except UnreadableSettings as error:
+        raise SettingsError(
+            f"{error}: write {PREFIX}RETRY as JSON, such as {json.dumps({'max_attempts': 4})}"
+        ) from None
+
+
+def _sentence(problem: Any) -> str:
+    variable = PREFIX + str(problem["loc"][0]).upper()
+    if problem["type"] == "missing":
+        return f"{variable} is not set"
+    if problem["type"] == "string_pattern_mismatch":
+        return f"{variable}={problem['input']!r} must be module:app, such as handlers:app"
+    inner = "".join(f".{part}" for part in problem["loc"][1:])
+    return f"{variable}{inner}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,81 @@
+"""`python -m millpond.worker`: reads the environment, imports the app, runs the worker, ends with a clear exit code.
+
+0: stopped as asked. 2: the environment or the app is wrong (one sentence on stderr says what); starting it again
+without a change would not help.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+
+import structlog
+import uvloop
+
+from millpond.app import App
+from millpond.settings import Settings, SettingsError, read_settings
+from millpond.worker.loading import AppNotLoadable, load_app
+from millpond.worker.runtime import Worker
+
+MISCONFIGURED = 2
+
+
+def main() -> int:
+    """The exit code."""
+    _configure_logging()
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        print(f"millpond worker: {error}", file=sys.stderr)
+        return MISCONFIGURED
+    try:
+        app = load_app(settings.app)
+    except AppNotLoadable as error:
+        if error.__cause__:
+            traceback.print_exception(error.__cause__)
+        print(f"millpond worker: MILLPOND_APP={settings.app}: {error}", file=sys.stderr)
+        return MISCONFIGURED
+    uvloop.run(_serve(settings, app))
+    return 0
+
+
+async def _serve(settings: Settings, app: App) -> None:
+    worker = Worker(settings, app)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    await worker.run()
+
+
+def _configure_logging() -> None:
+    """JSON lines on stderr, for our loggers and the handlers' own; readable text on a terminal."""
+    pretty = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def _exit(code: int) -> None:
+    """Leave even if an abandoned handler still runs: joining its thread could take for ever."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if threading.active_count() > 1:
+        os._exit(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    _exit(main())

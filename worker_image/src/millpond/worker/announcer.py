@@ -1,0 +1,100 @@
+"""Publishes the worker's transitions, in order and each one stored; flips between Idle and Busy at most ten a second.
+
+A worker of short tasks flips thousands of times a second: flips that come within a tenth of a second are published as
+one event whose `flips` says how many it stands for (two events if their number is even, so that the sequence stays
+one that the state table allows). It survives an absent broker: transitions wait here and are published when it is back.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+from millpond_api.events import WorkerEvent, utc_now
+from millpond_api.lifecycle import WorkerState
+
+from millpond.transport import Refused, Transport
+from millpond.worker.board import Board
+from millpond.worker.journal import PASSING, Pause
+
+INTERVAL = 0.1
+_FLIPPING = (WorkerState.IDLE, WorkerState.BUSY)
+
+
+class Announcer:
+    """The worker's state and the queue of what is still to be published about it."""
+
+    def __init__(self, board: Board, subject: str, published: Callable[[], None]) -> None:
+        self._board, self._subject, self._published = board, subject, published
+        self._queue: deque[WorkerEvent] = deque()
+        self._flips, self._steady = 0, board.state
+        self._news = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def change(self, state: WorkerState, reason: str, message: str = "") -> None:
+        """The worker is in `state` from now on."""
+        if state == self._board.state and state != WorkerState.STARTING:
+            return
+        flip = state in _FLIPPING and self._board.state in _FLIPPING
+        self._board.state = state
+        if flip:
+            self._flips += 1
+        else:
+            self._fold_flips()
+            self._queue.append(WorkerEvent(state=state, at=utc_now(), reason=reason, message=message))
+            self._steady = state
+        self._empty.clear()
+        self._news.set()
+
+    async def run(self, transport: Transport) -> None:
+        """Publish for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            self._fold_flips()
+            while self._queue:
+                await self._publish(transport, self._queue[0])
+                self._queue.popleft()
+                self._published()
+            if not self._flips:
+                self._empty.set()
+            await asyncio.sleep(INTERVAL)
+
+    async def flush(self, timeout: float) -> bool:
+        """Whether everything was published within `timeout`."""
+        try:
+            await asyncio.wait_for(self._empty.wait(), timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    def _fold_flips(self) -> None:
+        """Turn the flips since the last event into one event, or two if they end where they began."""
+        if not self._flips:
+            return
+        there = WorkerState.BUSY if self._steady == WorkerState.IDLE else WorkerState.IDLE
+        even = self._flips % 2 == 0
+        self._queue.append(_flip(there, self._flips - 1 if even else self._flips))
+        if even:
+            self._queue.append(_flip(self._steady, 1))
+        else:
+            self._steady = there
+        self._flips = 0
+
+    async def _publish(self, transport: Transport, event: WorkerEvent) -> None:
+        pause = Pause()
+        while True:
+            try:
+                await transport.publish_stored(self._subject, event.encode())
+                return
+            except PASSING:
+                await pause.wait()
+            except Refused as error:
+                structlog.get_logger("millpond.worker").error("a transition was refused", why=str(error))
+                return
+
+
+def _flip(state: WorkerState, flips: int) -> WorkerEvent:
+    reason = "SlotTaken" if state == WorkerState.BUSY else "SlotsFree"
+    return WorkerEvent(state=state, at=utc_now(), reason=reason, flips=flips)

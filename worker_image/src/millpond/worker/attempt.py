@@ -1,0 +1,235 @@
+"""One message from its delivery to its ack: claim, run, commit, consequences, ack (protocol.md, steps 2 to 6).
+
+Owns the order of those steps for one attempt. What they mean is decided in `outcomes`, written by `journal`, run by
+`executors`. It survives a lost broker (every step waits until it is certain), a redelivery of what it still runs (it
+takes over the new delivery instead of running twice) and being fenced (it drops everything and never acks).
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC
+
+import structlog
+from millpond_api.envelope import Envelope
+from millpond_api.events import TaskError, TaskEvent, utc_now
+from millpond_api.lifecycle import TaskState
+
+from millpond.context import Context
+from millpond.outcomes import (
+    Claim,
+    Commit,
+    Ended,
+    Finish,
+    Origin,
+    choose_policy,
+    decide_claim,
+    decide_first_claim,
+    decide_outcome,
+    is_same,
+    make_event,
+    make_expired,
+    make_failed,
+    make_released,
+)
+from millpond.registry import Handler, Registry
+from millpond.settings import Settings
+from millpond.transport import Fenced, Refused
+from millpond.worker.board import Board, Running
+from millpond.worker.delivery import NAK, Delivery, nak_after
+from millpond.worker.executors import Executors, Job
+from millpond.worker.journal import PASSING, Journal, Pause
+
+MISSING_DELAY, MISSING_DELAY_MOST = 5.0, 60.0
+"""A message whose handler is not here comes back after 5 s, later each time, at most every 60 s."""
+
+
+@dataclass(eq=False)
+class Shop:
+    """What every attempt of a worker works with."""
+
+    settings: Settings
+    handlers: Registry
+    board: Board
+    journal: Journal
+    executors: Executors
+    context_of: Callable[[Envelope, Running], Context]
+
+
+class Attempt:
+    """One attempt at a task, in the main loop."""
+
+    def __init__(self, shop: Shop, envelope: Envelope, delivery: Delivery) -> None:
+        self.shop, self.envelope, self.delivery = shop, envelope, delivery
+        self.origin = Origin(envelope, shop.settings.worker)
+        self._job: Job | None = None
+        self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._cut: asyncio.Future[TaskState] = asyncio.get_running_loop().create_future()
+        self._cancelled = False
+
+    def adopt(self, delivery: Delivery) -> None:
+        """The same message came again while we run it (its lease ran out, nobody else claimed it): answer this one."""
+        self.shop.board.leases.pop(self.delivery.reply, None)
+        self.delivery = delivery
+        self.shop.board.leases[delivery.reply] = None
+
+    def release(self) -> None:
+        """Stop it, give it back with the attempt refunded."""
+        self._stop(TaskState.QUEUED)
+
+    def cancel(self) -> None:
+        """Somebody cancelled the task: ask the handler to stop. Its end will meet the canceller's event."""
+        self._cancelled = True
+        self._ask_to_stop()
+
+    def drop(self) -> None:
+        """Let go of the message: its lease is no longer prolonged."""
+        self.shop.board.leases.pop(self.delivery.reply, None)
+
+    async def run(self) -> None:
+        """Everything, in order. Returns when the slot is free again."""
+        handler = self.shop.handlers.get(self.envelope.handler)
+        try:
+            claim = await self._claim(handler)
+            if claim is not None and handler is not None:
+                await self._serve(handler, claim)
+        finally:
+            self.drop()
+            self.shop.board.running.pop(id(self), None)
+
+    async def _claim(self, handler: Handler | None) -> int | None:
+        """The sequence of our claim, or None when there is nothing to run (any more)."""
+        # A first delivery needs no read: the fence says if the log is not empty after all.
+        view_is_empty = self.envelope.attempt == 1 and self.delivery.count == 1 and handler is not None
+        mine, pause = make_event(self.origin, TaskState.RUNNING, utc_now()), Pause()
+        while True:
+            try:
+                if view_is_empty:
+                    decision: Claim | Commit | Finish = decide_first_claim(self.origin, utc_now())
+                else:
+                    view = await self.shop.journal.read(self.envelope.id)
+                    if view.last and is_same(view.last, mine):
+                        return view.last.sequence
+                    limit = self.shop.settings.poison_limit
+                    decision = decide_claim(view, self.origin, limit, utc_now())
+                view_is_empty = False
+                return await self._follow(decision, handler, mine)
+            except Fenced:
+                # Somebody wrote between our reading and our claim: read again at once.
+                continue
+            except (*PASSING, Refused) as error:
+                self._log().warning("claim not confirmed; reading the log", why=str(error))
+            await pause.wait()
+
+    async def _follow(self, decision: Claim | Commit | Finish, handler: Handler | None, mine: TaskEvent) -> int | None:
+        match decision:
+            case Finish(event):
+                await self._settle(event)
+            case Commit(expected, event):
+                await self.shop.journal.append(self.envelope.id, event, expected)
+                await self._settle(event)
+            case Claim(expected) if handler is not None:
+                return await self.shop.journal.append(self.envelope.id, mine, expected)
+            case Claim():
+                await self._wait_for_handler()
+        return None
+
+    async def _wait_for_handler(self) -> None:
+        """No attempt is used: a worker with the handler may come, with a new version of the image for instance."""
+        envelope, count = self.envelope, self.delivery.count
+        self.shop.board.missing.note(envelope.id, envelope.handler, envelope.object)
+        delay = min(MISSING_DELAY * 1.5 ** (count - 1) if count < 20 else MISSING_DELAY_MOST, MISSING_DELAY_MOST)
+        have = ", ".join(self.shop.handlers.names())
+        self._log().warning("no such handler in this app; the task waits", have=have, again_in=delay)
+        await self.shop.journal.answer(self.delivery.reply, nak_after(delay))
+
+    async def _serve(self, handler: Handler, claim: int) -> None:
+        """Run the handler under our claim, then commit how it ended."""
+        started = time.perf_counter()
+        if not self._cut.done():
+            self._start(handler)
+        timer = self._start_deadline()
+        try:
+            await asyncio.wait((self._ended, self._cut), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if timer:
+                timer.cancel()
+        event, result = self._decide(handler)
+        stands = await self._commit(event, claim, result)
+        self.shop.board.count_served(time.perf_counter() - started, succeeded=event.state == TaskState.SUCCEEDED)
+        if not stands:
+            self.drop()
+            self._log().warning("fenced: somebody else wrote the task's log after our claim; the result is dropped")
+        elif event.state == TaskState.QUEUED:
+            await self.shop.journal.answer(self.delivery.reply, NAK)
+            return
+        else:
+            await self._settle(event)
+        self.drop()
+        # After a deadline the handler may still be at it, and a thread cannot be stopped: its slot stays taken.
+        await self._ended
+
+    def _start(self, handler: Handler) -> None:
+        envelope = self.envelope
+        running = Running(envelope.id, envelope.handler, envelope.attempt, envelope.object, utc_now())
+        self.shop.board.running[id(self)] = running
+        context = self.shop.context_of(envelope, running)
+        self._job = Job(handler, context, running.control, (envelope.codec, self.delivery.message.body), self._on_ended)
+        self.shop.executors.submit(self._job)
+        if self._cancelled:
+            self._ask_to_stop()
+
+    def _start_deadline(self) -> asyncio.TimerHandle | None:
+        deadline = self.envelope.deadline
+        if deadline is None:
+            return None
+        left = (deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC)) - utc_now()
+        loop = asyncio.get_running_loop()
+        return loop.call_later(max(0.0, left.total_seconds()), self._stop, TaskState.EXPIRED)
+
+    def _on_ended(self, ended: Ended) -> None:
+        if not self._ended.done():
+            self._ended.set_result(ended)
+
+    def _stop(self, state: TaskState) -> None:
+        if not self._cut.done() and not self._ended.done():
+            self._cut.set_result(state)
+        self._ask_to_stop()
+
+    def _ask_to_stop(self) -> None:
+        if self._job:
+            self._job.control.cancelled = True
+            self.shop.executors.cancel(self._job)
+
+    def _decide(self, handler: Handler) -> tuple[TaskEvent, bytes]:
+        """The event of how it ended (and the result). Being cut short comes first if both happened."""
+        now = utc_now()
+        if self._cut.done():
+            expired = self._cut.result() == TaskState.EXPIRED
+            return (make_expired(self.origin, now) if expired else make_released(self.origin, now)), b""
+        ended = self._ended.result()
+        if self._cancelled and ended.error is not None:
+            event = make_event(self.origin, TaskState.CANCELLED, now)
+            return event.model_copy(update={"reason": "Cancelled"}), b""
+        policy = choose_policy(self.envelope.retry, handler.retry, self.shop.settings.retry)
+        return decide_outcome(ended, self.origin, policy, random.random(), now), ended.result
+
+    async def _commit(self, event: TaskEvent, claim: int, result: bytes) -> bool:
+        try:
+            return await self.shop.journal.commit(self.envelope.id, event, claim, result)
+        except Refused as error:
+            # Too large for this server, most likely: say so in the log instead of trying for ever.
+            why = TaskError(type="OutcomeRefused", message=f"NATS refused the outcome: {error}", retryable=False)
+            failed = make_failed(self.origin, "OutcomeRefused", why, utc_now())
+            return await self.shop.journal.commit(self.envelope.id, failed, claim)
+
+    async def _settle(self, event: TaskEvent) -> None:
+        """The outcome stands: its consequences, then the ack."""
+        await self.shop.journal.complete(self.envelope, event, self.delivery)
+        await self.shop.journal.answer(self.delivery.reply)
+
+    def _log(self) -> structlog.typing.FilteringBoundLogger:
+        logger: structlog.typing.FilteringBoundLogger = structlog.get_logger("millpond.worker")
+        return logger.bind(task=self.envelope.id, handler=self.envelope.handler, attempt=self.envelope.attempt)

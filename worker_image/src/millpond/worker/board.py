@@ -1,0 +1,117 @@
+"""What a worker shows of itself: its state, what it runs, what it holds, what it counted.
+
+Owned by the main thread, which alone writes (but for the keeper's own tick); the keeper's thread reads it for leases
+and heartbeats. Every read takes a copy of a whole container in one step (`tuple(dict)`), so no lock is needed and a
+stuck reader cannot hold up the writer.
+"""
+
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from millpond_api.events import Beat, InFlight
+from millpond_api.lifecycle import WorkerState
+
+from millpond.context import Control
+
+MISSING_KEPT = 150.0
+"""Seconds that a missing handler stays named: its messages come back every 60 s at the latest."""
+MISSING_TASKS = 20
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """A task in a slot. `control` is shared with the handler's context."""
+
+    task: str
+    handler: str
+    attempt: int
+    object: str
+    since: datetime
+    control: Control = field(default_factory=Control)
+
+
+@dataclass
+class Missing:
+    """Messages for handlers that this worker's app does not have."""
+
+    _seen: "OrderedDict[str, tuple[str, str, float]]" = field(default_factory=OrderedDict)
+
+    def note(self, task: str, handler: str, task_object: str) -> None:
+        self._seen[task] = (handler, task_object, time.monotonic())
+        self._seen.move_to_end(task)
+        while len(self._seen) > 1000:
+            self._seen.popitem(last=False)
+
+    def read(self) -> tuple[dict[str, int], list[str]]:
+        """Handlers with the number of tasks that want them, and the last Task objects among those."""
+        oldest = time.monotonic() - MISSING_KEPT
+        recent = [entry for entry in tuple(self._seen.values()) if entry[2] >= oldest]
+        counts: dict[str, int] = {}
+        for handler, _, _ in recent:
+            counts[handler] = counts.get(handler, 0) + 1
+        return counts, [name for _, name, _ in recent if name][-MISSING_TASKS:]
+
+
+@dataclass
+class Board:
+    """One worker's facts."""
+
+    slots: int
+    handlers: list[str]
+    started: datetime
+    state: WorkerState = WorkerState.STARTING
+    incarnation: str = field(default_factory=lambda: secrets.token_hex(4))
+    running: dict[int, Running] = field(default_factory=dict)
+    leases: dict[str, None] = field(default_factory=dict)
+    """Ack subjects of everything that is ours now, running or held: the keeper prolongs exactly these."""
+    missing: Missing = field(default_factory=Missing)
+    succeeded: int = 0
+    failed: int = 0
+    served_seconds: float = 0.0
+    main_tick: float = field(default_factory=time.monotonic)
+    keeper_tick: float = field(default_factory=time.monotonic)
+    ready: bool = False
+
+    @property
+    def in_flight(self) -> int:
+        """Everything taken from the queue and not given back: held messages count, they would be lost time too."""
+        return max(len(self.running), len(self.leases))
+
+    def count_served(self, seconds: float, *, succeeded: bool) -> None:
+        self.served_seconds += seconds
+        if succeeded:
+            self.succeeded += 1
+        else:
+            self.failed += 1
+
+    def make_beat(self, now: datetime) -> Beat:
+        served = self.succeeded + self.failed
+        missing, missing_tasks = self.missing.read()
+        return Beat(
+            state=self.state,
+            at=now,
+            started=self.started,
+            slots=self.slots,
+            in_flight=[_in_flight(running) for running in tuple(self.running.values())],
+            succeeded=self.succeeded,
+            failed=self.failed,
+            service_seconds=round(self.served_seconds / served, 6) if served else 0.0,
+            handlers=self.handlers,
+            incarnation=self.incarnation,
+            missing=missing,
+            missing_tasks=missing_tasks,
+        )
+
+
+def _in_flight(running: Running) -> InFlight:
+    return InFlight(
+        task=running.task,
+        handler=running.handler,
+        attempt=running.attempt,
+        since=running.since,
+        object=running.object,
+        progress=running.control.progress,
+    )

@@ -1,0 +1,137 @@
+"""From arrived messages to running attempts: the slots, what is held until one is free, and what is given back.
+
+Owns which messages are ours. Everything that arrives is put under lease at once; a message without a free slot is
+held and run next, in class order; when draining it goes straight back. It survives duplicates: the same message again
+is handed to the attempt that runs it, a copy of it waits until the first is through.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+
+import structlog
+from millpond_api.envelope import Envelope, MalformedTask
+
+from millpond.worker.attempt import Attempt, Shop
+from millpond.worker.delivery import NAK, Delivery, nak_after
+from millpond.worker.malformed import bury_malformed, read_envelope
+
+
+class Intake:
+    """The slots of one worker, in the main loop. `changed` is called whenever a slot is taken or freed."""
+
+    def __init__(self, shop: Shop, changed: Callable[[], None]) -> None:
+        self._shop, self._changed = shop, changed
+        self._held: list[deque[tuple[Envelope, Delivery]]] = [deque() for _ in shop.settings.classes]
+        self._order = {name: place for place, name in enumerate(shop.settings.classes)}
+        self._active: dict[str, Attempt] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.draining = False
+        self._log = structlog.get_logger("millpond.worker")
+
+    @property
+    def busy(self) -> int:
+        """Attempts in slots."""
+        return len(self._active)
+
+    @property
+    def idle(self) -> bool:
+        return not self._active and not self._tasks
+
+    @property
+    def free(self) -> int:
+        held = sum(len(line) for line in self._held)
+        return 0 if self.draining else max(0, self._shop.settings.concurrency - len(self._active) - held)
+
+    def take(self, delivery: Delivery) -> None:
+        """A message has arrived."""
+        if self.draining:
+            self._spawn(self._shop.journal.answer(delivery.reply, NAK))
+            return
+        self._shop.board.leases[delivery.reply] = None
+        try:
+            envelope = read_envelope(delivery.message)
+        except MalformedTask as reason:
+            self._log.warning("a message is not a task; it becomes a dead letter", why=str(reason))
+            self._spawn(self._bury(delivery, reason))
+            return
+        if not self._is_again(envelope, delivery):
+            line = self._order.get(envelope.task_class, len(self._held) - 1)
+            self._held[line].append((envelope, delivery))
+            self._fill()
+
+    def cancel(self, task_id: str) -> bool:
+        """Whether the task runs here; it is asked to stop."""
+        attempt = self._active.get(task_id)
+        if attempt:
+            attempt.cancel()
+        return attempt is not None
+
+    def drain(self) -> None:
+        """Take nothing new; give back what is held."""
+        self.draining = True
+        for line in self._held:
+            while line:
+                _, delivery = line.popleft()
+                self._shop.board.leases.pop(delivery.reply, None)
+                self._spawn(self._shop.journal.answer(delivery.reply, NAK))
+
+    def release(self) -> None:
+        """Stop what runs and give it back."""
+        for attempt in list(self._active.values()):
+            attempt.release()
+
+    async def settle(self) -> None:
+        """Until nothing runs any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _is_again(self, envelope: Envelope, delivery: Delivery) -> bool:
+        """Whether we run this task already; then the delivery is dealt with."""
+        attempt = self._active.get(envelope.id)
+        if attempt is None:
+            return False
+        if attempt.delivery.sequence == delivery.sequence:
+            attempt.adopt(delivery)
+        else:
+            # A copy (submitted twice), or the next attempt while the last one acks: the log will say, a little later.
+            self._shop.board.leases.pop(delivery.reply, None)
+            self._spawn(self._shop.journal.answer(delivery.reply, nak_after(min(1.0, self._shop.settings.lease))))
+        return True
+
+    def _fill(self) -> None:
+        """Start held messages while there are free slots."""
+        for line in self._held:
+            while line and len(self._active) < self._shop.settings.concurrency:
+                envelope, delivery = line.popleft()
+                if not self._is_again(envelope, delivery):
+                    attempt = Attempt(self._shop, envelope, delivery)
+                    self._active[envelope.id] = attempt
+                    self._spawn(self._run(attempt))
+        self._changed()
+
+    async def _run(self, attempt: Attempt) -> None:
+        try:
+            await attempt.run()
+        # Ours, not the user's, or it would have been an outcome: one broken attempt must not end the worker. The
+        # message is not acked, so it comes again, and the log's count of lost claims ends it at the poison limit.
+        except Exception:
+            self._log.exception("an attempt broke off", task=attempt.envelope.id)
+        finally:
+            del self._active[attempt.envelope.id]
+            self._fill()
+
+    async def _bury(self, delivery: Delivery, reason: MalformedTask) -> None:
+        try:
+            await bury_malformed(self._shop.journal, self._shop.settings.worker, delivery, reason)
+        finally:
+            self._shop.board.leases.pop(delivery.reply, None)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        self._changed()

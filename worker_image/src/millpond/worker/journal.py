@@ -1,0 +1,150 @@
+"""Writes what was decided: events into the task's log, consequences, acks. The I/O of protocol.md steps 2, 4, 5, 6.
+
+It decides nothing itself and never gives up on its own: as long as the caller waits, an unanswered publish is read
+back and tried again, so a restart of NATS costs time and no task. Only `Fenced` ends a commit, as "drop everything".
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from millpond_api import subjects
+from millpond_api.envelope import Envelope
+from millpond_api.events import TaskError, TaskEvent
+from millpond_api.lifecycle import TaskState, TaskView, fold_all
+
+from millpond.outcomes import Again, Lost, Stands, decide_commit
+from millpond.transport import Fenced, Publish, QueueFull, Refused, StreamMissing, Transport, Unconfirmed
+from millpond.worker.delivery import ACK, Delivery, own_headers
+
+T = TypeVar("T")
+PASSING = (Unconfirmed, StreamMissing, QueueFull)
+"""What may be different in a moment: no answer, a stream that is being made, one that is full."""
+
+
+class Pause:
+    """Growing pauses between tries. The first is short: most outages are a reconnect of a few milliseconds."""
+
+    def __init__(self, first: float = 0.05, most: float = 2.0) -> None:
+        self._next, self._most = first, most
+
+    async def wait(self) -> None:
+        await asyncio.sleep(self._next)
+        self._next = min(self._next * 2, self._most)
+
+
+@dataclass
+class Journal:
+    """The logs and side streams of one pool."""
+
+    transport: Transport
+    namespace: str
+    pool: str
+    log: Any
+
+    async def read(self, task_id: str) -> TaskView:
+        """The task's log. Events that cannot be read (written by something else) are left out."""
+        found = await self.transport.read_log(subjects.STREAM_EVENTS, self._subject(task_id))
+        return fold_all(
+            TaskEvent.model_validate_json(stored.body).model_copy(update={"sequence": stored.sequence})
+            for stored in found
+        )
+
+    async def append(self, task_id: str, event: TaskEvent, expected: int, result: bytes = b"") -> int:
+        """Store `event` as the log's next one; its sequence. Fenced, Unconfirmed: see `transport`."""
+        return await self.transport.publish_stored(
+            self._subject(task_id), encode_event(event, result), options=Publish(expected=expected)
+        )
+
+    async def commit(self, task_id: str, event: TaskEvent, claim: int, result: bytes = b"") -> bool:
+        """Store the outcome on top of our claim. False: fenced. Goes on until one of both is certain."""
+        sure, pause = True, Pause()
+        while True:
+            try:
+                if not sure:
+                    match decide_commit(await self.read(task_id), event, claim):
+                        case Stands():
+                            return True
+                        case Lost():
+                            return False
+                        case Again():
+                            pass
+                await self.append(task_id, event, claim, result)
+                return True
+            except Fenced:
+                if sure:
+                    return False
+                # An earlier try of ours may be what fenced this one: the next round reads the log.
+            except PASSING as error:
+                sure = False
+                self.log.warning(
+                    "commit not confirmed; reading the log", task=task_id, state=event.state, why=str(error)
+                )
+                await pause.wait()
+
+    async def complete(self, envelope: Envelope, event: TaskEvent, delivery: Delivery) -> None:
+        """The consequences of an event that stands: idempotent, so that whoever comes next may do them again."""
+        if event.state == TaskState.BACKOFF and event.attempt == envelope.attempt:
+            await self._until_done("schedule", lambda: self._schedule(envelope, event, delivery))
+        elif event.state == TaskState.FAILED:
+            error = event.error or TaskError(type="Failed", message=event.message, retryable=False)
+            await self.bury(envelope.id, event.attempt, error, delivery)
+
+    async def bury(self, name: str, attempt: int, error: TaskError, delivery: Delivery) -> None:
+        """Put the message with its error among the dead letters."""
+        message = delivery.message
+        headers = {**own_headers(message), subjects.HEADER_ERROR: error.encode().decode()}
+        subject = subjects.dead(self.namespace, self.pool, name)
+        options = Publish(msg_id=f"{name}.{attempt}")
+        await self._until_done(
+            "dead letter",
+            lambda: self.transport.publish_stored(subject, message.body, headers=headers, options=options),
+        )
+
+    async def answer(self, reply: str, word: bytes = ACK) -> None:
+        """Ack (or another word), confirmed by the server. A consumer that is gone has nothing left to ack."""
+
+        async def send() -> None:
+            try:
+                await self.transport.request(reply, word)
+            except StreamMissing:
+                self.log.warning("the queue was deleted meanwhile: nothing to ack", reply=reply)
+
+        await self._until_done("ack", send)
+
+    async def _schedule(self, envelope: Envelope, event: TaskEvent, delivery: Delivery) -> None:
+        following = envelope.next_attempt()
+        headers = {**own_headers(delivery.message), subjects.HEADER_ENVELOPE: following.encode().decode()}
+        at: datetime = event.next_at or event.at
+        await self.transport.schedule(
+            envelope.id,
+            subjects.due(self.namespace, self.pool, envelope.task_class),
+            delivery.message.body,
+            headers=headers,
+            at=at,
+            msg_id=f"{envelope.id}.{following.attempt}",
+        )
+
+    async def _until_done(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
+        """`act` again and again until the server has confirmed it."""
+        pause = Pause()
+        while True:
+            try:
+                return await act()
+            except PASSING as error:
+                self.log.warning(f"{what} not confirmed; trying again", why=str(error))
+            except Refused as error:
+                # The outcome is in the log, so waiting loses nothing, and only a person can change a refusal.
+                self.log.error(f"{what} refused by NATS; trying again", why=str(error))
+            await pause.wait()
+
+    def _subject(self, task_id: str) -> str:
+        return subjects.task_events(self.namespace, self.pool, task_id)
+
+
+def encode_event(event: TaskEvent, result: bytes = b"") -> bytes:
+    """The event's JSON with the result, which is JSON already and is not decoded only to be encoded again."""
+    encoded = event.encode()
+    return encoded[:-1] + b',"result":' + result + b"}" if result and result != b"null" else encoded

@@ -1,0 +1,114 @@
+"""Keeps the leases of everything that is ours and says that we live: on a thread, a loop and a connection of its own.
+
+So a main loop or a processor that is busy neither loses a task nor looks dead. It reads the board and decides nothing;
+what it sends is dropped while NATS is away and sent at once when it is back.
+"""
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass
+
+import structlog
+import uvloop
+from millpond_api.events import utc_now
+
+from millpond.transport import Hooks, Transport
+from millpond.worker.board import Board
+from millpond.worker.delivery import IN_PROGRESS
+
+TICK = 1.0
+"""Seconds between signs of life of this thread itself, which /healthz looks at."""
+
+
+@dataclass(frozen=True)
+class KeeperPlan:
+    """Where to connect and how often to do what. A lease is prolonged three times before it could run out."""
+
+    url: str
+    name: str
+    beat_subject: str
+    lease: float
+    beat: float
+
+
+class Keeper:
+    """The thread; `poke` sends a heartbeat now, `stop` sends the last one."""
+
+    def __init__(self, plan: KeeperPlan, board: Board) -> None:
+        self._plan, self._board = plan, board
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="millpond-keeper", daemon=True)
+        self._beat_now, self._renew_now = asyncio.Event(), asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def poke(self) -> None:
+        """Send a heartbeat at once; any thread."""
+        self._loop.call_soon_threadsafe(self._beat_now.set)
+
+    def stop(self, timeout: float = 3.0) -> None:
+        """End the thread; it is a daemon, so one that hangs does not keep the process."""
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._main())
+        # The thread must not die in silence: /healthz then sees no tick and Kubernetes restarts the container.
+        except Exception:
+            structlog.get_logger("millpond.worker").exception("the lease keeper failed")
+
+    async def _main(self) -> None:
+        work = asyncio.gather(self._keep(), self._tick())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        hooks = Hooks(reconnected=self._hurry)
+        transport = await Transport.connect(self._plan.url, f"{self._plan.name} keeper", hooks=hooks)
+        try:
+            await asyncio.gather(self._renew(transport), self._beat(transport))
+        finally:
+            await self._send_beat(transport)
+            await transport.close()
+
+    def _hurry(self) -> None:
+        """After an outage every lease is nearly over."""
+        self._renew_now.set()
+        self._beat_now.set()
+
+    async def _renew(self, transport: Transport) -> None:
+        while True:
+            for reply in tuple(self._board.leases):
+                await transport.send(reply, IN_PROGRESS)
+            await _wait(self._renew_now, self._plan.lease / 3)
+
+    async def _beat(self, transport: Transport) -> None:
+        while True:
+            await self._send_beat(transport)
+            await _wait(self._beat_now, self._plan.beat)
+
+    async def _send_beat(self, transport: Transport) -> None:
+        await transport.send(self._plan.beat_subject, self._board.make_beat(utc_now()).encode())
+
+    async def _tick(self) -> None:
+        while True:
+            self._board.keeper_tick = time.monotonic()
+            await asyncio.sleep(TICK)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until the event or the time, whichever comes first; the event is cleared."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return
+    event.clear()

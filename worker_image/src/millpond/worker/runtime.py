@@ -1,0 +1,258 @@
+"""One worker from start to end: connects, offers its slots, drains, releases, stops.
+
+Owns the order of a worker's life and the meaning of drain and cancel; signals arrive here. Everything it does runs on
+the main loop and never calls user code. It survives a broker that is not there yet (it keeps trying and says what it
+waits for), one that restarts (everything is asked and claimed again), and a queue deleted and made anew.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+import structlog
+from millpond_api import subjects
+from millpond_api.envelope import Envelope
+from millpond_api.events import RpcAnswer, utc_now
+from millpond_api.lifecycle import WorkerState
+
+from millpond.app import App
+from millpond.client import Client
+from millpond.context import Context
+from millpond.settings import Settings
+from millpond.transport import Hooks, Transport, TransportError
+from millpond.worker.announcer import Announcer
+from millpond.worker.attempt import Shop
+from millpond.worker.board import Board, Running
+from millpond.worker.executors import Executors
+from millpond.worker.health import serve_health
+from millpond.worker.intake import Intake
+from millpond.worker.journal import Journal, Pause
+from millpond.worker.keeper import Keeper, KeeperPlan
+from millpond.worker.pulls import ClassPulls, PullLoop
+from millpond.worker.rpc import serve_rpc
+
+RELEASE_TIMEOUT = 3.0
+"""Seconds for giving back what runs, once the grace period is over: three requests to a server that answers."""
+FLUSH_TIMEOUT = 2.0
+
+
+class Worker:
+    """The runtime of one process. `run` returns when it has stopped; `stop` is what a signal calls."""
+
+    def __init__(self, settings: Settings, app: App) -> None:
+        self.settings = settings
+        self.board = Board(settings.concurrency, app.handlers.names(), utc_now())
+        where = (settings.namespace, settings.pool, settings.worker)
+        self._where, self._app = where, app
+        self._log = structlog.get_logger("millpond.worker")
+        plan = KeeperPlan(
+            settings.nats_url, f"millpond {settings.worker}", subjects.beat(*where), settings.lease, settings.beat
+        )
+        self.keeper = Keeper(plan, self.board)
+        self.announcer = Announcer(self.board, subjects.worker_events(*where), self.keeper.poke)
+        self.executors = Executors(settings.concurrency, SharedClient(settings).connect)
+        self._wake, self._stop, self._hurry, self._quiet = (asyncio.Event() for _ in range(4))
+        self.intake: Intake | None = None
+        self._pulls: list[ClassPulls] = []
+        self._loop_task: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """The first call drains, the second releases at once."""
+        (self._hurry if self._stop.is_set() else self._stop).set()
+
+    async def run(self) -> None:
+        """Live until stopped."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self.settings.http_port:
+                server = await serve_health(self.board, self.settings.http_port)
+                stack.callback(server.close)
+            _background(stack, self._tick())
+            self.keeper.start()
+            stack.callback(self.keeper.stop)
+            self.executors.start()
+            self.announcer.change(WorkerState.STARTING, "Started", f"handlers: {', '.join(self.board.handlers)}")
+            life = asyncio.create_task(self._live(stack))
+            stopped = asyncio.create_task(self._stop.wait())
+            # Without a connection there is nothing to give back, so a stop need not wait for one.
+            await asyncio.wait((life, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not life.done() and self.intake is None:
+                life.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await life
+
+    async def _live(self, stack: contextlib.AsyncExitStack) -> None:
+        """Connected: start, serve, and leave in order."""
+        transport = await self._connect()
+        stack.push_async_callback(transport.close)
+        _background(stack, self.announcer.run(transport))
+        shop = Shop(
+            self.settings,
+            self._app.handlers,
+            self.board,
+            Journal(transport, self.settings.namespace, self.settings.pool, self._log),
+            self.executors,
+            self._make_context,
+        )
+        self.intake = Intake(shop, self._on_change)
+        await serve_rpc(transport, self._where, self)
+        opening = asyncio.create_task(self._open_queue(transport))
+        await asyncio.wait((opening, asyncio.create_task(self._stop.wait())), return_when=asyncio.FIRST_COMPLETED)
+        if opening.done() and not opening.cancelled():
+            opening.result()
+        opening.cancel()
+        await self._stop.wait()
+        await self._leave()
+
+    async def _connect(self) -> Transport:
+        waiting = _note_after(2.0, lambda: self._log.warning("waiting for NATS", url=self.settings.nats_url))
+        try:
+            hooks = Hooks(reconnected=self._on_reconnect)
+            return await Transport.connect(self.settings.nats_url, f"millpond {self.settings.worker}", hooks=hooks)
+        finally:
+            waiting.cancel()
+
+    async def _open_queue(self, transport: Transport) -> None:
+        """Wait until the pool's consumers are there, then offer the slots; until stopped."""
+        stream = subjects.pool_stream(self.settings.namespace, self.settings.pool)
+        for task_class in self.settings.classes:
+            await self._await_consumer(transport, stream, task_class)
+        self.board.ready = True
+        self._pulls = [ClassPulls(transport, stream, name, self._wake) for name in self.settings.classes]
+        assert self.intake is not None
+        if self.intake.draining:
+            return
+        for pulls in self._pulls:
+            await pulls.start(self.intake.take)
+        self.announcer.change(WorkerState.IDLE, "Ready", "connected to the pool's queue")
+        loop = PullLoop(
+            self._pulls, self.settings.concurrency, lambda: self.intake.free if self.intake else 0, self._wake
+        )
+        self._loop_task = asyncio.create_task(loop.run(), name="millpond-pulls")
+        await self._loop_task
+
+    async def _await_consumer(self, transport: Transport, stream: str, task_class: str) -> None:
+        pause, said = Pause(0.1, 1.0), ""
+        while True:
+            try:
+                await transport.api(f"CONSUMER.INFO.{stream}.{subjects.consumer(task_class)}")
+                return
+            except TransportError as error:
+                if str(error) != said:
+                    said = str(error)
+                    self._log.warning("waiting for the pool's queue", stream=stream, task_class=task_class, why=said)
+            await pause.wait()
+
+    async def _leave(self) -> None:
+        """Drain, finish within the grace period, release the rest, say Stopped."""
+        assert self.intake is not None
+        await self._stop_taking("Terminating", "the process was asked to stop")
+        settled = asyncio.create_task(self.intake.settle())
+        hurried = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait((settled, hurried), timeout=self.settings.grace, return_when=asyncio.FIRST_COMPLETED)
+        if not settled.done():
+            self._log.warning("giving back what still runs", tasks=self.intake.busy, hurried=self._hurry.is_set())
+            self.intake.release()
+            await asyncio.wait((settled,), timeout=RELEASE_TIMEOUT)
+        left = self.intake.busy
+        self.announcer.change(WorkerState.STOPPED, "Terminated", f"{left} tasks left behind" if left else "")
+        if not await self.announcer.flush(FLUSH_TIMEOUT):
+            self._log.warning("NATS did not take the last transitions in time")
+
+    async def _stop_taking(self, reason: str, message: str) -> None:
+        """For good: no new pulls, and when this returns nothing more arrives."""
+        assert self.intake is not None
+        self.announcer.change(WorkerState.DRAINING, reason, message) if self._takes_part else None
+        self.intake.drain()
+        if self._loop_task:
+            self._loop_task.cancel()
+        await asyncio.gather(*(pulls.stop() for pulls in self._pulls))
+
+    @property
+    def _takes_part(self) -> bool:
+        return self.board.state not in (WorkerState.DRAINING, WorkerState.STOPPED)
+
+    def ping(self) -> RpcAnswer:
+        return self._answer()
+
+    async def drain(self, *, if_idle: bool) -> RpcAnswer:
+        """Take nothing new. With `if_idle` only when nothing is in flight, otherwise nothing changes."""
+        assert self.intake is not None
+        if if_idle and self._takes_part and self.board.in_flight:
+            return self._answer(ok=False, message=f"{self.board.in_flight} tasks in flight")
+        if self._takes_part:
+            await self._stop_taking("DrainRequested", "asked by RPC")
+            self._on_change()
+        return self._answer()
+
+    def cancel(self, task_id: str) -> RpcAnswer:
+        found = self.intake is not None and self.intake.cancel(task_id)
+        return self._answer(ok=found, message="" if found else f"task {task_id!r} does not run here")
+
+    def _answer(self, *, ok: bool = True, message: str = "") -> RpcAnswer:
+        return RpcAnswer(ok=ok, message=message, state=self.board.state, in_flight=self.board.in_flight)
+
+    def _on_change(self) -> None:
+        """A slot was taken or freed."""
+        intake = self.intake
+        if intake is None:
+            return
+        if self.board.state in (WorkerState.IDLE, WorkerState.BUSY):
+            busy = intake.busy > 0
+            self.announcer.change(WorkerState.BUSY if busy else WorkerState.IDLE, "SlotTaken" if busy else "SlotsFree")
+        elif self.board.state == WorkerState.DRAINING and intake.idle and not self._stop.is_set():
+            # The process stays: Kubernetes ends it, and a container that ends by itself would be started again.
+            self.announcer.change(WorkerState.STOPPED, "Drained", "nothing runs any more; waiting to be removed")
+        if intake.free:
+            self._wake.set()
+
+    def _on_reconnect(self) -> None:
+        for pulls in self._pulls:
+            pulls.reset()
+        self._wake.set()
+        self._log.info("connected to NATS again")
+
+    def _make_context(self, envelope: Envelope, running: Running) -> Context:
+        return Context(
+            envelope.id,
+            envelope.handler,
+            envelope.attempt,
+            envelope.deadline,
+            envelope.parent,
+            running.control,
+            self.executors.connect,
+        )
+
+    async def _tick(self) -> None:
+        while True:
+            self.board.main_tick = time.monotonic()
+            await asyncio.sleep(1.0)
+
+
+class SharedClient:
+    """The one client of all async handlers, connected in their loop when the first one asks."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = contextlib.AsyncExitStack()
+        self._client: asyncio.Task[Client] | None = None
+
+    async def connect(self) -> Client:
+        if self._client is None or (self._client.done() and self._client.exception()):
+            self._client = asyncio.create_task(self._open())
+        # Shielded: a handler that is cancelled while it waits must not take the connection from the others.
+        return await asyncio.shield(self._client)
+
+    async def _open(self) -> Client:
+        url, namespace = self._settings.nats_url, self._settings.namespace
+        return await self._stack.enter_async_context(Client.connect(url, namespace=namespace))
+
+
+def _background(stack: contextlib.AsyncExitStack, work: "asyncio._CoroutineLike[None]") -> None:
+    """Run `work` until the stack is closed."""
+    task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    stack.callback(task.cancel)
+
+
+def _note_after(seconds: float, say: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(seconds, say)
