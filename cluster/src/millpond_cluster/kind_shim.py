@@ -17,8 +17,8 @@ from pathlib import Path
 
 from millpond_cluster.api import Cluster
 from millpond_cluster.errors import ClusterError
-from millpond_cluster.local.state import Profile, read_state
-from millpond_cluster.paths import DEFAULT_NAME, ClusterPaths, state_root
+from millpond_cluster.local.state import Profile
+from millpond_cluster.paths import DEFAULT_NAME, cluster_names
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -59,14 +59,8 @@ def create(name: str, kubeconfig: Path | None) -> None:
 
 
 def read_cluster_names() -> list[str]:
-    """Every cluster that has a record, running or not.
-
-    A dead one is brought back by `create`, and removed by `delete`.
-    """
-    folders = sorted(state_root().iterdir()) if state_root().exists() else []
-    return [
-        folder.name for folder in folders if folder.is_dir() and read_state(ClusterPaths.of(folder.name)) is not None
-    ]
+    """The clusters that answer. A dead one is left out, so that the fixture calls `create`, which brings it back."""
+    return [name for name in cluster_names() if Cluster(name).status().get("api") == "ready"]
 
 
 def make_parser() -> argparse.ArgumentParser:

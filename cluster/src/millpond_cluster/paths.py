@@ -41,6 +41,11 @@ def check_name(name: str) -> str:
     return name
 
 
+def cluster_names() -> list[str]:
+    """Every cluster that has a record of its own kind (kind's clusters have none: kind knows them)."""
+    return sorted(file.parent.name for file in state_root().glob("*/state.json"))
+
+
 @dataclass(frozen=True)
 class ClusterPaths:
     """The folders and files of one cluster."""
@@ -58,7 +63,7 @@ class ClusterPaths:
 
     @property
     def lock_file(self) -> Path:
-        return self.root.parent / f"{self.name}.lock"
+        return self.root.parent / ".locks" / self.name
 
     @property
     def kubeconfig(self) -> Path:

@@ -24,6 +24,7 @@ from millpond_cluster.shell import run
 _MNT_DETACH = 2
 _CONTAINER_LOGS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
+_KUBELET_SOCKET = Path("/var/lib/kubelet/device-plugins/kubelet.sock")  # the one path that --root-dir does not move
 
 
 def clear_node(paths: ClusterPaths) -> None:
@@ -89,3 +90,4 @@ def _remove_links(paths: ClusterPaths) -> None:
         sandbox = result.name.removeprefix(prefix).partition("-")[0]
         (_CNI_RESULTS / f"cni-loopback-{sandbox}-lo").unlink(missing_ok=True)
         result.unlink(missing_ok=True)
+    _KUBELET_SOCKET.unlink(missing_ok=True)
