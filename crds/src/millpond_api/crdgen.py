@@ -19,7 +19,7 @@ from millpond_api.yamlout import to_yaml
 _DROP = {"title", "$defs", "additionalProperties_"}
 _NAME_RULE = rule(
     "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= {size}",
-    "metadata.name must be at most {size} lower-case letters, digits and '-' (no dots): it names the queue and the pods",
+    "metadata.name must be at most {size} lower-case letters, digits and '-' (no dots): it names queue and pods",
 )
 
 

@@ -189,7 +189,7 @@ class WorkerPoolSpec(Model):
         default=None,
         ge=0,
         le=10000,
-        description="Set by kubectl scale: holds exactly this many workers, whatever the queue says, until it is removed"
+        description="Set by kubectl scale: holds exactly this many workers, whatever the queue says, until removed"
         ' (kubectl patch workerpool NAME --type=json -p \'[{"op":"remove","path":"/spec/replicas"}]\').',
     )
     scaling: Scaling = Field(default_factory=Scaling, description="How many workers there are, and when.")
