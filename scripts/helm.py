@@ -8,11 +8,13 @@ Survives a helm that was killed halfway: the revision it left as "pending" would
 
 import argparse
 import json
-import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,6 +83,11 @@ class Target:
 
     def connect(self) -> helm.Config:
         return helm.Config(kubeconfig_path=self.kubeconfig, namespace=self.namespace)
+
+    def kubectl(self, *words: str) -> None:
+        """Run kubectl on the same cluster; its error reaches the terminal, its chatter does not."""
+        place = ["--kubeconfig", str(self.kubeconfig)] if self.kubeconfig else []
+        subprocess.run(["kubectl", *place, "-n", self.namespace, *words], check=True, stdout=subprocess.DEVNULL)
 
 
 @dataclass(frozen=True)
@@ -152,28 +159,34 @@ def verify() -> list[str]:
     return problems
 
 
+@contextmanager
+def chart_without_kinds() -> Iterator[Path]:
+    """A copy of the chart to install from. Helm makes kinds but never upgrades them, and it refuses to install over
+    kinds that anybody else applied (a field-manager conflict, even when they are the same); so kubectl applies them."""
+    with tempfile.TemporaryDirectory(prefix="millpond-chart-") as folder:
+        yield shutil.copytree(CHART, Path(folder) / CHART.name, ignore=shutil.ignore_patterns("crds"))
+
+
 def apply_release(target: Target, values: Values, rollout: Rollout) -> dict[str, Any]:
-    """Install or upgrade, whichever it takes; `wait` is until everything is ready."""
+    """Install or upgrade the kinds and the release, whichever it takes; `wait` is until everything is ready."""
+    target.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHART / "crds"))
     token = helm.HelmContext()
-    with target.connect() as config:
+    with target.connect() as config, chart_without_kinds() as chart:
         history = _read_history(config, target.release)
-        forgotten = _forget_interrupted(target, history)
-        deployed = len(history) > forgotten
-        act = config.upgrade if deployed else config.install
-        options: dict[str, Any] = {} if deployed else {"create_namespace": True}
-        return _interruptible(
-            lambda: act(
-                CHART,
-                target.release,
-                values,
-                context=token,
-                namespace=target.namespace,
-                timeout=rollout.timeout,
-                wait=rollout.strategy,
-                **options,
-            ),
-            token.cancel,
-        )
+        known = len(history) > _forget_interrupted(target, history)
+        shared: dict[str, Any] = {
+            "context": token,
+            "namespace": target.namespace,
+            "timeout": rollout.timeout,
+            "wait": rollout.strategy,
+        }
+
+        def act() -> dict[str, Any]:
+            if known:
+                return config.upgrade(chart, target.release, values, **shared)
+            return config.install(chart, target.release, values, create_namespace=True, **shared)
+
+        return _interruptible(act, token.cancel)
 
 
 def remove_release(target: Target, rollout: Rollout) -> dict[str, Any]:
@@ -202,8 +215,7 @@ def _forget_interrupted(target: Target, history: Sequence[dict[str, Any]]) -> in
     print(
         f"revision {history[-1]['revision']} was interrupted ({history[-1]['status']}): forgetting it", file=sys.stderr
     )
-    environment = {**os.environ, **({"KUBECONFIG": str(target.kubeconfig)} if target.kubeconfig else {})}
-    subprocess.run(["kubectl", "-n", target.namespace, "delete", "secret", secret], env=environment, check=True)
+    target.kubectl("delete", "secret", secret)
     return 1
 
 
