@@ -106,7 +106,7 @@ def _inline(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, An
         return _inline({**target, **beside}, definitions)
     if "anyOf" in schema:
         (only,) = [option for option in schema["anyOf"] if option.get("type") != "null"]
-        beside = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
+        beside = {key: value for key, value in schema.items() if key != "anyOf"}
         return _inline({**only, **beside}, definitions)
     return schema
 
@@ -126,19 +126,24 @@ def structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
         result.pop("additionalProperties", None)
     elif isinstance(result.get("additionalProperties"), dict):
         result["additionalProperties"] = structural(result["additionalProperties"], definitions)
-    if result.get("default", ...) is None:
+    # An optional object keeps its null until `_defaults` has seen that it must stay absent.
+    if result.get("default", ...) is None and "properties" not in result:
         result.pop("default")
     return result
 
 
 def _defaults(schema: dict[str, Any]) -> dict[str, Any]:
     """Objects whose fields all have defaults default to {}, so that the API server fills the fields in (kubectl shows
-    what is in force, and CEL rules may read every field)."""
+    what is in force, and CEL rules may read every field). An optional one stays absent: a Task's own `retry`,
+    filled in, would override the pool's."""
+    absent = "default" in schema and schema["default"] is None
     for name, sub in schema.get("properties", {}).items():
         schema["properties"][name] = _defaults(sub)
     optional = "properties" in schema and not schema.get("required") and "default" not in schema
     if optional and all("default" in sub for sub in schema["properties"].values()):
         schema["default"] = {}
+    if absent:
+        schema.pop("default")
     return schema
 
 
