@@ -189,15 +189,18 @@ def apply_release(target: Target, values: Values, rollout: Rollout) -> dict[str,
         return _interruptible(act, token.cancel)
 
 
-def remove_release(target: Target, rollout: Rollout) -> dict[str, Any]:
-    """Uninstall; nothing happens when the release does not exist."""
+def remove_release(target: Target, rollout: Rollout) -> bool:
+    """Uninstall, and with `wait` see the last pod gone; False when there was no such release."""
     with target.connect() as config:
-        return _interruptible(
-            lambda: config.uninstall(
-                target.release, ignore_not_found=True, timeout=rollout.timeout, wait=rollout.strategy
-            ),
-            lambda: None,
+        if not _read_history(config, target.release):
+            return False
+        _interruptible(
+            lambda: config.uninstall(target.release, timeout=rollout.timeout, wait=rollout.strategy), lambda: None
         )
+    if rollout.wait:  # Helm waits for the objects it deletes, not for the pods that these leave terminating
+        selector = f"app.kubernetes.io/instance={target.release},app.kubernetes.io/name=millpond"
+        target.kubectl("wait", "--for=delete", "pod", "-l", selector, f"--timeout={rollout.timeout}s")
+    return True
 
 
 def _read_history(config: helm.Config, release: str) -> list[dict[str, Any]]:
@@ -291,7 +294,7 @@ def _run(options: argparse.Namespace) -> int:
         with target.connect() as config:
             print(json.dumps(_read_history(config, target.release), indent=2))
     elif options.command == "uninstall":
-        print(remove_release(target, rollout).get("info") or f"{target.release} uninstalled")
+        print(f"{target.release}: {'uninstalled' if remove_release(target, rollout) else 'not installed'}")
     else:
         done = apply_release(target, read_values(options.values, options.set), rollout)
         print(f"{target.release} revision {done['revision']}: {done['status']}")

@@ -25,11 +25,22 @@ def test_no_rule_reaches_secrets_or_raises_rights(values: dict[str, Any]) -> Non
 
 def test_one_namespace_mode_asks_for_nothing_cluster_wide() -> None:
     objects = render({"watchNamespace": "team-a"})
-    assert of_kind(objects, "ClusterRole", "ClusterRoleBinding") == []
+    assert [item for item in objects if item["kind"].startswith(("Cluster", "Validating"))] == []
     assert named(objects, "Role", "mill-operator")["metadata"]["namespace"] == "team-a"
     assert named(objects, "RoleBinding", "mill-operator")["subjects"][0]["namespace"] == "pond"
     reached = {resource for rule in rules(objects) for resource in rule["resources"]}
     assert not reached & {"namespaces", "customresourcedefinitions"}
+
+
+def test_arguments_that_no_schema_rule_can_see_are_kept_by_a_policy() -> None:
+    """It looks at tasks alone: the operator's status writes go by unseen and cost nothing."""
+    objects = render({})
+    (rule,) = named(objects, "ValidatingAdmissionPolicy", "mill-task-arguments")["spec"]["matchConstraints"][
+        "resourceRules"
+    ]
+    assert (rule["apiGroups"], rule["resources"], rule["operations"]) == (["millpond.dev"], ["tasks"], ["UPDATE"])
+    binding = named(objects, "ValidatingAdmissionPolicyBinding", "mill-task-arguments")
+    assert binding["spec"] == {"policyName": "mill-task-arguments", "validationActions": ["Deny"]}
 
 
 def test_both_modes_grant_the_same_rights_on_pools() -> None:
