@@ -38,6 +38,7 @@ app = typer.Typer(
     name="millpond",
     cls=Cli,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Worker pools and task queues in Kubernetes: submit tasks, watch pools scale, read what became of them.",

@@ -5,13 +5,13 @@ server's own rules (sizes, patterns) are not repeated here: it refuses with a se
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
 from millpond_api import API_VERSION
 from millpond_api.durations import parse_duration
 
@@ -45,9 +45,28 @@ class Naming:
 def parse_argument(text: str) -> Any:
     """JSON when it is JSON (`3`, `true`, `[1, 2]`, `"3"`), the text itself otherwise."""
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return read_json(text)
+    except json.JSONDecodeError:
         return text
+
+
+def read_json(text: str) -> Any:
+    """JSON as RFC 8259 has it (no NaN). Integers beyond 64 bits are refused: Kubernetes would store a rounded number."""
+
+    def read_integer(digits: str) -> int:
+        number = int(digits)
+        if not -(2**63) <= number < 2**63:
+            raise CliError(f"{digits} is larger than 64 bits, which Kubernetes cannot hold: pass it as text in quotes")
+        return number
+
+    def refuse(constant: str) -> Any:
+        raise json.JSONDecodeError(f"{constant} is not JSON", text, 0)
+
+    return json.loads(text, parse_int=read_integer, parse_constant=refuse)
+
+
+def write_json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def parse_kwargs(pairs: Iterable[str]) -> dict[str, Any]:
@@ -74,8 +93,8 @@ def parse_lines(lines: Iterable[str]) -> list[list[Any]]:
             batch.append([text])
             continue
         try:
-            batch.append(orjson.loads(text))
-        except orjson.JSONDecodeError as error:
+            batch.append(read_json(text))
+        except json.JSONDecodeError as error:
             raise CliError(f"line {number} starts with [ but is not a JSON array: {error}") from None
     return batch
 
@@ -127,12 +146,12 @@ def make_batch(work: Work, batch: list[list[Any]], naming: Naming) -> list[dict[
 
 def batch_names(name: str, batch: list[list[Any]]) -> list[str]:
     """Distinct names, the same for the same arguments: where two lines would share a slug, a hash tells them apart."""
-    slugs = [slug(" ".join(a if isinstance(a, str) else orjson.dumps(a).decode() for a in args)) for args in batch]
-    first = {s: orjson.dumps(args) for s, args in zip(reversed(slugs), reversed(batch), strict=True)}
+    slugs = [slug(" ".join(a if isinstance(a, str) else write_json(a) for a in args)) for args in batch]
+    first = {s: write_json(args) for s, args in zip(reversed(slugs), reversed(batch), strict=True)}
     names: list[str] = []
     for text, args in zip(slugs, batch, strict=True):
-        raw = orjson.dumps(args)
-        mark = "" if first[text] == raw else f"-{hashlib.sha256(raw).hexdigest()[:8]}"
+        raw = write_json(args)
+        mark = "" if first[text] == raw else f"-{digest(raw)}"
         names.append(f"{name}-{text}{mark}")
     if len(set(names)) < len(names):
         twice = next(n for n in names if names.count(n) > 1)
@@ -144,10 +163,14 @@ def slug(text: str) -> str:
     """`text` as part of a Kubernetes name; long texts keep their end, which tells paths apart, and a hash."""
     plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     if not plain:
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return digest(text)
     if len(plain) <= NAME_LENGTH:
         return plain
-    return f"{hashlib.sha256(text.encode()).hexdigest()[:8]}-{plain[-(NAME_LENGTH - 9) :].strip('-')}"
+    return f"{digest(text)}-{plain[-(NAME_LENGTH - 9) :].strip('-')}"
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def prefix(handler: str) -> str:

@@ -61,8 +61,8 @@ class Counter(Protocol):
     def __call__(self, done: int) -> None: ...
 
 
-LINE_STEPS = 10
-"""Progress lines of a long step where there is no terminal."""
+LINE_STEPS, FEW = 10, 100
+"""Progress lines of a long step where there is no terminal; fewer than 100 things need none."""
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def counting(what: str, total: int) -> Iterator[Counter]:
     """A progress bar on a terminal; else a line at every tenth."""
     console = stderr()
     if not console.is_terminal:
-        yield _lines(what, total)
+        yield _lines(what, total) if total >= FEW else lambda done: None
         return
     bar = Progress(
         TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True
@@ -81,7 +81,7 @@ def counting(what: str, total: int) -> Iterator[Counter]:
 
 
 def _lines(what: str, total: int) -> Counter:
-    step = max(1, total // LINE_STEPS)
+    step = total // LINE_STEPS
     last = 0
 
     def tell(done: int) -> None:

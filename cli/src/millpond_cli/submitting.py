@@ -130,5 +130,6 @@ def wait_for(
         raise failures[0]
     if awaited.open and seconds is not None:
         some = ", ".join(sorted(awaited.open)[:3])
-        raise CliError(f"{len(awaited.open)} of the tasks have not ended within {seconds:g} s ({some}): they go on")
+        more = f" and {len(awaited.open) - 3} more" if len(awaited.open) > 3 else ""
+        raise CliError(f"not ended within {seconds:g} s: {some}{more}; they go on, see `millpond get tasks`")
     return awaited.ended

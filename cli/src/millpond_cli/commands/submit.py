@@ -78,9 +78,11 @@ def _manifests(work: Work, args: list[str], each: str, naming: Naming) -> list[O
     if args:
         raise CliError("ARGS and --each exclude each other: write the arguments into the lines, as JSON arrays")
     try:
-        text = sys.stdin.read() if each == "-" else Path(each).read_text()
+        text = (sys.stdin.buffer.read() if each == "-" else Path(each).read_bytes()).decode()
     except OSError as error:
         raise CliError(f"--each {each}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise CliError(f"--each {each}: byte {error.start} is not UTF-8: convert the file first") from None
     batch = parse_lines(text.splitlines())
     if not batch:
         raise CliError(f"--each {each}: there is no line in it")
