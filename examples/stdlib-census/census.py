@@ -153,8 +153,7 @@ def fold(outcomes: list[tuple[Figures | None, str]]) -> Figures:
     parsed = [figures for figures, _ in outcomes if figures]
     failed = [why for figures, why in outcomes if figures is None]
     functions = [{**function, "path": figures["path"]} for figures in parsed for function in figures["top"]]
-    # "path:line: SyntaxError: text": the kind of error is what counts.
-    kinds = Counter(part for why in failed for part in why.split(": ") if part.endswith("Error"))
+    kinds = Counter(kind_of_failure(why) for why in failed)
     return {
         "files": len(outcomes),
         "parsed": len(parsed),
@@ -166,3 +165,8 @@ def fold(outcomes: list[tuple[Figures | None, str]]) -> Figures:
         },
         "mostComplex": sorted(functions, key=lambda f: (-f["complexity"], f["path"], f["line"]))[:TOP_OF_REPORT],
     }
+
+
+def kind_of_failure(why: str) -> str:
+    """`SyntaxError` of "path:line: SyntaxError: text"; the text itself where no error is named."""
+    return next((part for part in why.split(": ") if part.endswith("Error")), why)

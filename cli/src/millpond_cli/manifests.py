@@ -51,7 +51,7 @@ def parse_argument(text: str) -> Any:
 
 
 def read_json(text: str) -> Any:
-    """JSON as RFC 8259 has it (no NaN). Integers beyond 64 bits are refused: Kubernetes would store a rounded number."""
+    """JSON as RFC 8259 has it (no NaN). Larger integers than 64 bits are refused: Kubernetes would round them."""
 
     def read_integer(digits: str) -> int:
         number = int(digits)
