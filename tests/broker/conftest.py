@@ -1,11 +1,15 @@
 """Real nats-servers for the broker tier: one for the session, and one of its own for each test that hurts it."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+from millpond import Client
 from millpond_api.broker import QueueConfig
 
 from tests.support.nats import NatsServer, ensure_pool
+from tests.support.workers import LEASE, Mill, connect
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +34,30 @@ async def pool(nats_server: NatsServer, namespace: str) -> QueueConfig:
     queue = QueueConfig(namespace, "mill")
     await ensure_pool(nats_server.url, queue)
     return queue
+
+
+@pytest.fixture
+async def mill(nats_server: NatsServer, namespace: str, tmp_path: Path) -> AsyncIterator[Mill]:
+    """A pool with a short lease on the session's server, and worker processes in it."""
+    async with running_mill(nats_server, QueueConfig(namespace, "mill", lease=LEASE), tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+async def own_mill(own_nats_server: NatsServer, namespace: str, tmp_path: Path) -> AsyncIterator[Mill]:
+    """The same on a server that this test may kill."""
+    async with running_mill(own_nats_server, QueueConfig(namespace, "mill", lease=LEASE), tmp_path) as found:
+        yield found
+
+
+@asynccontextmanager
+async def running_mill(server: NatsServer, queue: QueueConfig, directory: Path) -> AsyncIterator[Mill]:
+    await ensure_pool(server.url, queue)
+    async with Client.connect(server.url, namespace=queue.namespace) as client:
+        connection = await connect(server.url)
+        found = Mill(server, queue, client, directory, connection)
+        try:
+            yield found
+        finally:
+            found.stop_all()
+            await connection.close()
