@@ -217,6 +217,8 @@ def main() -> None:
             print(f"setting {name}: {problem['msg']}", file=sys.stderr)
         sys.exit(2)
     configure_logging(settings.log_format)
+    if settings.kubeconfig:
+        os.environ["KUBECONFIG"] = settings.kubeconfig  # kopf's login reads it from there
     code = 1
     try:
         uvloop.run(run(settings))

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import kopf
+from kopf._core.engines.peering import Identity
 from millpond_api import GROUP, LABEL_POOL, VERSION
 
 from millpond_operator.cluster.cache import Cache
@@ -63,6 +64,12 @@ def make_settings() -> kopf.OperatorSettings:
 def make_registry(caches: Iterable[Cache]) -> kopf.OperatorRegistry:
     """One `on.event` handler for each cache."""
     registry = kopf.OperatorRegistry()
+
+    # In a pod the mounted token; elsewhere the kubeconfig (a registry of one's own starts without a login).
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> Any:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
     for cache in caches:
         _register(registry, cache)
     return registry
@@ -86,6 +93,8 @@ async def watch(caches: Iterable[Cache], namespace: str) -> None:
         registry=make_registry(caches),
         settings=make_settings(),
         standalone=True,
+        # kopf would ask for the user's name, which a bare uid in a container does not have.
+        identity=Identity("millpond-operator"),
         clusterwide=not namespace,
         namespaces=[namespace] if namespace else [],
     )

@@ -1,0 +1,62 @@
+# Millpond. `make demo` and `make test` are the two commands; both set up everything they need.
+# Caches live in $MILLPOND_CACHE (default ~/.cache/millpond), keyed by version; nothing is kept in the tree but .venv.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MILLPOND_CACHE ?= $(HOME)/.cache/millpond
+PROFILE ?= node
+NAME ?= millpond
+UV_VERSION := 0.13.9
+# uv from the PATH, else from a small environment of its own, made once.
+UV := $(shell command -v uv 2>/dev/null || echo $(MILLPOND_CACHE)/uv-$(UV_VERSION)/bin/uv)
+RUN := $(UV) run --frozen --no-sync
+
+.PHONY: help setup demo demo-down test test-unit test-broker test-cluster test-system verify generate format bench \
+	cluster-up cluster-down cluster-load images
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
+
+$(MILLPOND_CACHE)/uv-$(UV_VERSION)/bin/uv:
+	@echo "→ uv $(UV_VERSION)"
+	@python3 -m venv $(MILLPOND_CACHE)/uv-$(UV_VERSION)
+	@$(MILLPOND_CACHE)/uv-$(UV_VERSION)/bin/pip install --quiet uv==$(UV_VERSION)
+
+setup: $(UV) ## Install the workspace into .venv
+	@$(UV) sync --frozen --quiet
+
+demo: setup ## The main job on a real cluster, on real input
+	@$(RUN) python examples/stdlib-census/demo.py
+
+demo-down: setup ## Remove everything that `make demo` started
+	@$(RUN) python examples/stdlib-census/demo.py --down
+
+test: setup ## All four tiers: unit, broker, cluster (real API server), system (real node)
+	@$(RUN) python tests/run.py
+
+test-unit test-broker test-cluster test-system: test-%: setup ## One tier
+	@$(RUN) python tests/run.py $*
+
+verify: setup ## Generated files, formatting, types, layers, chart
+	@$(RUN) python scripts/verify.py
+
+generate: setup ## Write the generated files
+	@$(RUN) python scripts/generate.py
+
+format: setup ## Format the code
+	@$(RUN) ruff format . && $(RUN) ruff check --fix .
+
+bench: setup ## Reaction time from zero (needs a cluster: make cluster-up)
+	@$(RUN) python bench/reaction.py
+
+cluster-up: setup ## A real Kubernetes: PROFILE=control-plane|node|kwok
+	@$(RUN) millpond-cluster up --profile $(PROFILE) --name $(NAME)
+
+cluster-down: setup ## Stop what cluster-up started
+	@$(RUN) millpond-cluster down --name $(NAME)
+
+cluster-load: setup ## Load a locally built IMAGE into the node
+	@$(RUN) millpond-cluster load $(IMAGE) --name $(NAME)
+
+images: setup ## Build the images and load them
+	@$(RUN) python scripts/images.py --load
