@@ -49,7 +49,8 @@ def remove_group(cluster: str) -> None:
     A process that was just killed may hold it for a moment.
     """
     deadline = time.monotonic() + 2.0
-    tops = [mount / make_group_name(cluster) for mount in _hierarchies()]
+    mounts = [*_mounts("cgroup"), *_mounts("cgroup2")]  # runc also uses a v2 one that lies beside v1 hierarchies
+    tops = [mount / make_group_name(cluster) for mount in mounts]
     while (tops := [top for top in tops if top.exists()]) and time.monotonic() < deadline:
         for top in tops:
             _remove_below(top)
@@ -69,12 +70,14 @@ def _inherit(own: Path, parent: Path) -> None:
             own.write_text(parent.read_text())
 
 
+def _mounts(kind: str) -> list[Path]:
+    lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    return [Path(fields[1]) for line in lines if (fields := line.split())[2] == kind]
+
+
 def _hierarchies() -> list[Path]:
-    """Where control groups are mounted: v1 hierarchies if there are any with controllers, else the one of v2."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
-    v1 = [Path(fields[1]) for fields in mounts if fields[2] == "cgroup"]
-    v2 = [Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"]
-    return v1 or v2
+    """Where control groups are mounted: v1 hierarchies if there are any, else the one of v2."""
+    return _mounts("cgroup") or _mounts("cgroup2")
 
 
 def _main_hierarchy() -> Path:

@@ -10,7 +10,6 @@ next `up` is quick.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 from pathlib import Path
@@ -18,10 +17,10 @@ from pathlib import Path
 from millpond_cluster.build.debian import find_program
 from millpond_cluster.local import cgroups, processes
 from millpond_cluster.local.node import make_network_name
+from millpond_cluster.mounts import unmount_below
 from millpond_cluster.paths import ClusterPaths
 from millpond_cluster.shell import run
 
-_MNT_DETACH = 2
 _CONTAINER_LOGS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
 _KUBELET_SOCKET = Path("/var/lib/kubelet/device-plugins/kubelet.sock")  # the one path that --root-dir does not move
@@ -39,21 +38,6 @@ def clear_node(paths: ClusterPaths) -> None:
     _remove_proxy_tables()
     _remove_links(paths)
     cgroups.remove_group(paths.name)
-
-
-def unmount_below(root: Path) -> None:
-    """Unmounts everything mounted below `root`, the deepest first; lazily, because nothing uses it any more."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for point in sorted(_mounts_below(root), key=len, reverse=True):
-        libc.umount2(os.fsencode(point), _MNT_DETACH)
-
-
-def _mounts_below(root: Path) -> list[str]:
-    with contextlib.suppress(FileNotFoundError):
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-        points = [line.split()[4].encode().decode("unicode_escape") for line in lines]
-        return [point for point in points if point.startswith(f"{root}/")]
-    return []
 
 
 def _container_records(paths: ClusterPaths) -> list[Path]:

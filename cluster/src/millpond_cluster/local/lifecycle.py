@@ -83,6 +83,10 @@ class LocalCluster:
             with self._reporter.step("clear what an earlier node left behind"):
                 clear_node(self.paths)
         address = read_host_address()
+        if profile is Profile.NODE and address.startswith("127."):
+            raise ClusterError(
+                "pods reach the API server at this host's address, and it has none but loopback: set up a default route"
+            )
         if state is None:
             state = ClusterState(name=self.paths.name, profile=profile, host_address=address, ports=Ports.choose())
         elif not Components(self.paths, state).running():

@@ -103,6 +103,7 @@ def make_kubelet(facts: Facts) -> Command:
         "root-dir": str(facts.paths.kubelet),
         "cert-dir": str(facts.paths.kubelet / "pki"),
         "hostname-override": facts.state.node_name,
+        "node-ip": facts.state.host_address,  # else it asks DNS for the node's name first: 20 s where nobody answers
         "node-labels": "millpond.dev/cluster=" + facts.state.name,
     }
     return Command("kubelet", [str(facts.programs["kubelet"]), *(f"--{name}={value}" for name, value in flags.items())])

@@ -8,15 +8,13 @@ was wiped) is noticed, because the store is asked as well.
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 
 from millpond_cluster.build.builder import Builder
 from millpond_cluster.build.debian import find_program
 from millpond_cluster.errors import ClusterError
 from millpond_cluster.local.kubeconfigs import write_private
 from millpond_cluster.locks import hold
-from millpond_cluster.paths import ClusterPaths, cache_root
+from millpond_cluster.paths import ClusterPaths
 from millpond_cluster.report import Reporter
 from millpond_cluster.shell import run
 
@@ -62,10 +60,13 @@ class NodeImages:
         return True
 
     def _import(self, builder: Builder, image: str, name: str) -> None:
-        with tempfile.TemporaryDirectory(dir=cache_root(), prefix=".load-") as scratch:
-            archive = Path(scratch) / "image.tar"
+        archive = self._paths.loaded_images.with_name("loading.tar")
+        archive.unlink(missing_ok=True)  # of a load that was killed
+        try:
             builder.export(image, archive, name)
             self._ctr("images", "import", "--snapshotter", "overlayfs", str(archive))
+        finally:
+            archive.unlink(missing_ok=True)
         if name not in self.names():
             raise ClusterError(f"the node did not take the image {name}; see the containerd log in {self._paths.logs}")
 
