@@ -8,8 +8,8 @@ for them.
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -18,14 +18,24 @@ INTERVAL = 0.02
 """Seconds between looks: short beside a JetStream round trip on a busy machine (1 to 20 ms), cheap beside a core."""
 
 
-async def eventually(probe: Callable[[], T | Awaitable[T]], timeout: float = DEFAULT_TIMEOUT, what: str = "") -> T:
+@overload
+async def eventually(
+    probe: Callable[[], Coroutine[Any, Any, T]], timeout: float = DEFAULT_TIMEOUT, what: str = ""
+) -> T: ...
+
+
+@overload
+async def eventually(probe: Callable[[], T], timeout: float = DEFAULT_TIMEOUT, what: str = "") -> T: ...
+
+
+async def eventually(probe: Callable[[], Any], timeout: float = DEFAULT_TIMEOUT, what: str = "") -> Any:
     """The first truthy value of `probe` (plain or async); an assertion inside it that fails means "not yet"."""
     deadline = time.monotonic() + timeout
     while True:
         seen: object
         try:
             found = probe()
-            value: T = await found if inspect.isawaitable(found) else found
+            value = await found if inspect.isawaitable(found) else found
             if value:
                 return value
             seen = value
