@@ -33,9 +33,14 @@ def claim_host(paths: ClusterPaths) -> None:
 
 
 def release_host(paths: ClusterPaths) -> None:
-    other = _read_holder()
-    if other is not None and other.root == paths.root:
+    if has_host(paths):
         _RECORD.unlink(missing_ok=True)
+
+
+def has_host(paths: ClusterPaths) -> bool:
+    """Whether the record names this cluster: only then may what exists once per host be cleared in its name."""
+    other = _read_holder()
+    return other is not None and other.root == paths.root
 
 
 def is_node_running(paths: ClusterPaths) -> bool:

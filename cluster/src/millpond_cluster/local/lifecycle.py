@@ -9,7 +9,6 @@ starting (startup.py).
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,13 +18,14 @@ from millpond_cluster.build.prepare import prepare_control_plane, prepare_node
 from millpond_cluster.errors import ClusterError
 from millpond_cluster.local.client import ApiClient
 from millpond_cluster.local.components import Components
-from millpond_cluster.local.host import claim_host, is_node_running, release_host
+from millpond_cluster.local.host import claim_host, has_host, is_node_running, release_host
 from millpond_cluster.local.leftovers import clear_node
 from millpond_cluster.local.node import PAUSE_IMAGE
 from millpond_cluster.local.node_images import NodeImages
 from millpond_cluster.local.startup import Startup
 from millpond_cluster.local.state import ClusterState, Ports, Profile, read_host_address, read_state, write_state
 from millpond_cluster.locks import hold
+from millpond_cluster.mounts import remove_tree
 from millpond_cluster.paths import ClusterPaths
 from millpond_cluster.report import Reporter
 
@@ -106,17 +106,17 @@ class LocalCluster:
                         components.stop(names)
             if self.paths.root.exists():
                 with self._reporter.step("remove what it left"):
-                    self._remove(purge, is_node=state is None or state.profile is Profile.NODE)
+                    self._remove(purge)
         return state is not None
 
-    def _remove(self, purge: bool, is_node: bool) -> None:
-        if is_node and os.geteuid() == 0:
+    def _remove(self, purge: bool) -> None:
+        if has_host(self.paths):
             clear_node(self.paths)
             release_host(self.paths)
         kept = () if purge else ("containerd", "logs")
         for path in self.paths.root.iterdir():
             if path.name not in kept:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                remove_tree(path) if path.is_dir() else path.unlink()
         if purge:
             self.paths.root.rmdir()
 
