@@ -40,9 +40,11 @@ def list_files() -> list[str]:
 
 
 def find_sources(root: Path) -> Iterator[Path]:
-    """The .py files below `root`, without what others installed there."""
+    """The .py files below `root`, without what others installed there (Debian links its sitecustomize.py to /etc)."""
+    real = root.resolve()
     for path in root.rglob("*.py"):
-        if path.is_file() and not NOT_LIBRARY.intersection(path.relative_to(root).parts):
+        foreign = NOT_LIBRARY.intersection(path.relative_to(root).parts) or not path.resolve().is_relative_to(real)
+        if path.is_file() and not foreign:
             yield path
 
 

@@ -106,7 +106,8 @@ def list_files(cluster: Cluster) -> tuple[list[str], float | None]:
     """Applies the example and waits for the list of files; it and the milliseconds that waking from zero took."""
     with step("the example applied: a pool at zero and a task that lists the files"):
         show_output(kubectl("apply", "-f", "examples/stdlib-census/"))
-        first = wait_for(cluster, ["census-files"], FIRST_RESULT_SECONDS).get("census-files", {})
+        with console.status("waiting for its first worker"):
+            first = wait_for(cluster, ["census-files"], FIRST_RESULT_SECONDS).get("census-files", {})
         files = status_of(first).get("result")
         if not isinstance(files, list):
             raise DemoFailed(f"census-files gave no list: kubectl describe task census-files ({status_of(first)})")
@@ -192,7 +193,7 @@ def summarize(figures: Figures, report: Object, zero_seconds: float) -> None:
         table.add_row(what, Text(value, style="bold"))
     console.print(table)
     totals = ", ".join(f"{report.get(key, 0):,} {key}" for key in ("lines", "functions", "classes"))
-    console.print(f"\n{report.get('parsed', 0)} files parsed: {totals}. The most complex functions:")
+    console.print(f"\n{report.get('parsed', 0)} files parsed: {totals}. The most complex functions:", soft_wrap=True)
     for place, function in enumerate(report.get("mostComplex", []), 1):
         where = f"{function['path']}:{function['line']}"
         console.print(Text(f"  {place:2}. {function['complexity']:4}  {function['name']:32} {where}"))

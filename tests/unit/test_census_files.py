@@ -104,6 +104,7 @@ def test_what_others_installed_is_not_the_library(tmp_path: Path) -> None:
         file = tmp_path / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("")
+    (tmp_path / "sitecustomize.py").symlink_to(Path(__file__))
     found = {path.relative_to(tmp_path).as_posix() for path in census.find_sources(tmp_path)}
     assert found == {"ast.py", "json/tool.py"}
 
