@@ -103,6 +103,7 @@ async def lead(settings: Settings, api: Api) -> None:
     world = make_world(settings, api, transport)
     pools = PoolController(world)
     tasks = TaskController(world)
+    pools.on_queue_ready = tasks.wake_pending
     hands = WorkerController(world, tasks)
     scaler = Scaler(world, pools)
     await _ensure_shared(settings, transport)

@@ -29,7 +29,6 @@ def project(before: TaskStatus, view: TaskView, now: datetime, generation: int) 
     result, note = _result(last)
     running = next((e for e in reversed(view.events) if e.state == TaskState.RUNNING), None)
     finished = last.at if last.state in TERMINAL else None
-    queued = TaskTransition(phase="Queued", at=before.queued_at, attempt=1, reason="Submitted")
     return TaskStatus(
         phase=last.state,
         task_id=before.task_id,
@@ -44,7 +43,7 @@ def project(before: TaskStatus, view: TaskView, now: datetime, generation: int) 
         message=note or last.message or (last.error.message if last.error else ""),
         result=result,
         error=_error(view),
-        transitions=([queued] if before.queued_at else []) + [_transition(event) for event in view.events],
+        transitions=_submitted(before.queued_at) + [_transition(event) for event in view.events],
         observed_sequence=last.sequence,
         conditions=task_conditions(before.conditions, last, now, generation),
     )
@@ -88,6 +87,11 @@ def _error(view: TaskView) -> TaskError | None:
     if error is None:
         return None
     return TaskError(type=error.type, message=error.message[:4096], traceback=error.traceback[-TRACEBACK:])
+
+
+def _submitted(at: datetime | None) -> list[TaskTransition]:
+    """The first step, which no event tells: the submission itself is the commit (protocol, step 1)."""
+    return [TaskTransition(phase="Queued", at=at, attempt=1, reason="Submitted")] if at else []
 
 
 def _transition(event: TaskEvent) -> TaskTransition:

@@ -114,7 +114,7 @@ def _decide_auto(current: int, lag: int, in_flight: int, policy: Policy, context
     empty_since = None if lag or in_flight else _since(context.memory.empty_since, context.now)
     bounded = min(max(needed, policy.min_workers), policy.max_workers)
     clamp = _clamp(needed, bounded, policy)
-    memory = _remember(context.memory, needed=bounded, empty_since=empty_since, now=context.now, policy=policy)
+    memory = _remember(context, current, bounded, empty_since, policy)
     load = f"{waiting} waiting and {in_flight} in flight"
     inputs = context.inputs | {"waiting": waiting, "needed": needed}
 
@@ -126,7 +126,7 @@ def _decide_auto(current: int, lag: int, in_flight: int, policy: Policy, context
     if bounded == current:
         text = f"{load}: {_workers(current)} {'is' if current == 1 else 'are'} right{_clamped(clamp, needed, policy)}"
         return make(current, "Steady", text)
-    window = max(need for _, need in memory.needs)
+    window = min(max(need for _, need in memory.needs), policy.max_workers)
     held = max(window, 1) if _resting(empty_since, policy, context.now) else window
     target = min(current, max(held, bounded))
     if target < current:
@@ -144,9 +144,12 @@ def _since(known: float | None, now: float) -> float:
     return now if known is None else known
 
 
-def _remember(memory: Memory, *, needed: int, empty_since: float | None, now: float, policy: Policy) -> Memory:
+def _remember(context: "_Context", current: int, needed: int, empty_since: float | None, policy: Policy) -> Memory:
     """The needs of the window, thinned to what can still be its maximum: a later, higher need hides earlier ones."""
-    kept = tuple((at, need) for at, need in memory.needs if now - at <= policy.stabilization and need > needed)
+    # A new leader knows nothing of the time before it: what runs counts as needed until the window has passed.
+    memory, now = context.memory, context.now
+    known = memory.needs or ((now, current),)
+    kept = tuple((at, need) for at, need in known if now - at <= policy.stabilization and need > needed)
     return replace(memory, needs=(*kept, (now, needed)), empty_since=empty_since)
 
 

@@ -7,6 +7,7 @@ reclaim policy from the stream itself and asks the API server once more before i
 """
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
@@ -36,6 +37,7 @@ class PoolController:
         self.world = world
         self.queue: WorkQueue[PoolKey] = WorkQueue("pools", self.reconcile, concurrency=8)
         self._rank = 0
+        self.on_queue_ready: Callable[[PoolKey], None] = lambda _: None
         world.pools.subscribe(self._on_pool)
         world.deployments.subscribe(self._on_deployment)
 
@@ -86,6 +88,7 @@ class PoolController:
             raise
         memory.queue_ready, memory.queue_digest, memory.queue_error = True, digest, ""
         log.info("queue ready", pool=str(key))
+        self.on_queue_ready(key)
 
     async def _ensure_deployment(self, key: PoolKey, body: Body, spec: WorkerPoolSpec) -> None:
         memory = self.world.memory[key]
