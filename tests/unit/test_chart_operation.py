@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from millpond_operator.settings import Settings
+from millpond_operator.uninstall import UninstallSettings
 
 from scripts.helm import VARIANTS, render
 from tests.support.manifests import every_variant, named, of_kind, pod_specs
@@ -139,11 +140,27 @@ def test_uninstall_job_is_told_what_to_stop_and_may_do_it(served: str) -> None:
     assert given["MILLPOND_OPERATOR_DEPLOYMENT"] == named(objects, "Deployment", "mill-operator")["metadata"]["name"]
     assert given["MILLPOND_WATCH_NAMESPACE"] == served
     assert pod["containers"][0]["image"] == operator_pod({})["containers"][0]["image"]
-    own = named(objects, "Role", "mill-uninstall-operator")["rules"][0]
-    assert own["resourceNames"] == ["mill-operator"]
-    assert "deployments/scale" in own["resources"]
+    own = named(objects, "Role", "mill-uninstall-operator")["rules"]
+    assert {(rule["resources"][0], *rule["verbs"], *rule["resourceNames"]) for rule in own} == {
+        ("deployments", "get", "mill-operator"),
+        ("deployments/scale", "patch", "mill-operator"),
+    }
     wide = named(objects, "Role" if served else "ClusterRole", "mill-uninstall")["rules"]
-    assert {"get", "list", "patch", "delete"} == set(wide[0]["verbs"])
+    assert {(rule["resources"][0], *rule["verbs"]) for rule in wide} == {
+        ("deployments", "list", "delete"),
+        ("pods", "list"),
+    }
+
+
+def test_uninstall_job_understands_every_setting_and_speaks_before_its_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (job,) = of_kind(render({"uninstall": {"timeoutSeconds": 100}}), "Job")
+    given = environment(job["spec"]["template"]["spec"])
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert given.keys() - {"POD_NAMESPACE"} <= {f"MILLPOND_{name.upper()}" for name in UninstallSettings.model_fields}
+    assert UninstallSettings().uninstall_seconds < job["spec"]["activeDeadlineSeconds"] == 100
 
 
 def test_without_the_hook_nothing_of_it_is_left() -> None:

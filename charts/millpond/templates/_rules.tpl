@@ -37,15 +37,8 @@ namespace served. Verbs and resources are spelt out, so that a new right is a li
 {{- define "millpond.uninstallRules" -}}
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, patch, delete]
-- apiGroups: [apps]
-  resources: [deployments/scale]
-  verbs: [get, patch, update]
+  verbs: [list, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list]
-# patch: to take the operator's finalizer off, or a pool could not be deleted once nobody answers for it.
-- apiGroups: [millpond.dev]
-  resources: [workerpools]
-  verbs: [list, patch]
+  verbs: [list]
 {{- end -}}
