@@ -11,6 +11,9 @@ from millpond_operator.cluster.api import Api
 
 Body = dict[str, Any]
 
+BURIED = 20_000
+"""Deleted uids that are remembered: more than are deleted while one list is under way."""
+
 
 class Key(NamedTuple):
     """An object of a kind."""
@@ -37,6 +40,7 @@ class Cache:
         self.namespace = namespace
         self.selector = selector
         self.objects: dict[Key, Body] = {}
+        self._buried: dict[str, None] = {}
         self._listeners: list[Callable[[Body | None, Body | None], None]] = []
 
     def subscribe(self, listener: Callable[[Body | None, Body | None], None]) -> None:
@@ -49,12 +53,17 @@ class Cache:
         """An event of the watch; an older version than the known one is ignored."""
         key = key_of(body)
         old = self.objects.get(key)
+        uid = body["metadata"]["uid"]
         if event_type == "DELETED":
+            self._bury(uid)
             if old is not None and old["metadata"]["uid"] == body["metadata"]["uid"]:
                 del self.objects[key]
                 self._tell(old, None)
             return
         if old is not None and version_of(body) < version_of(old):
+            return
+        # A list that began before the deletion must not bring the object back.
+        if uid in self._buried:
             return
         self.objects[key] = body
         self._tell(old, body)
@@ -73,6 +82,12 @@ class Cache:
         for key, body in before.items():
             if key not in listed and self.objects.get(key) is body:
                 self.observe("DELETED", body)
+
+    def _bury(self, uid: str) -> None:
+        self._buried[uid] = None
+        if len(self._buried) > BURIED:
+            for old in list(self._buried)[: BURIED // 2]:
+                del self._buried[old]
 
     def _tell(self, old: Body | None, new: Body | None) -> None:
         for listener in self._listeners:

@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 GATHER = 1.0
 """Seconds between two writes of one worker's status, unless its state changes for good."""
 SOON = 0.1
+FORGOTTEN_AFTER = 60.0
 FINAL = WORKER_ENDED | {WorkerState.LOST, WorkerState.DRAINING}
 
 
@@ -81,7 +82,12 @@ class WorkerController:
     def check_silence(self) -> None:
         """Look at every worker that has just become silent."""
         now = time.monotonic()
-        for key, memory in self.world.worker_memory.items():
+        for key, memory in list(self.world.worker_memory.items()):
+            if memory.pod is None and now - memory.heard > FORGOTTEN_AFTER:
+                # The last words of a worker whose pod was gone already.
+                self.world.worker_memory.pop(key)
+                self.world.worker_pools.pop(key, None)
+                continue
             status = self.world.worker_status.get(key)
             silent = memory.beat is not None and now - memory.heard > LOST_AFTER
             if silent and status and status.state not in (*WORKER_ENDED, WorkerState.LOST, WorkerState.STARTING):
