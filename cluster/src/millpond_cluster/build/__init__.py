@@ -1,0 +1,4 @@
+"""Making what a cluster runs: Go programs, Debian packages, base images, the project's images.
+
+Knows no running cluster.
+"""
