@@ -86,6 +86,18 @@ class Beat(Wire):
     """Task objects that wait for such a handler, the last 20 seen."""
 
 
+class DrainAsk(Wire):
+    """The body of `drain`. `if_idle`: only a worker that runs nothing may take it; a busy one refuses."""
+
+    if_idle: bool = False
+
+
+class CancelAsk(Wire):
+    """The body of `cancel`: the id of the task that was cancelled."""
+
+    task: str
+
+
 class RpcAnswer(Wire):
     """What a worker answers to an RPC verb. For `drain`: `in_flight` is 0 when it may be removed now."""
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 from millpond_api import subjects
-from millpond_api.events import TaskError, TaskEvent, utc_now
+from millpond_api.events import CancelAsk, TaskError, TaskEvent, utc_now
 from millpond_api.lifecycle import TERMINAL, TaskState, TaskView, fold_all
 
 from millpond import transport as wire
@@ -170,7 +170,7 @@ class TaskHandle:
         """Ask the worker to stop the handler; a worker that is gone or does not answer changes nothing."""
         subject = subjects.rpc(self._client.namespace, self.pool, worker, "cancel")
         with suppress(wire.TransportError):
-            await self._client.transport.request(subject, self.id.encode(), timeout=CANCEL_RPC_TIMEOUT)
+            await self._client.transport.request(subject, CancelAsk(task=self.id).encode(), timeout=CANCEL_RPC_TIMEOUT)
 
 
 def parse_event(stored: Stored) -> TaskEvent:

@@ -15,7 +15,7 @@ from millpond import transport as wire
 from millpond.transport import Publish, Transport
 from millpond_api import subjects
 from millpond_api.envelope import Envelope
-from millpond_api.events import TaskError, TaskEvent
+from millpond_api.events import CancelAsk, TaskError, TaskEvent
 from millpond_api.lifecycle import TaskState, TaskView, fold_all
 
 from millpond_operator.cluster_key import PoolKey
@@ -124,7 +124,7 @@ def _error(ending: Ending) -> TaskError | None:
 async def _tell_worker(transport: Transport, subject: str, task_id: str) -> None:
     # A courtesy: the worker is fenced by the event anyway, so a worker that is gone or silent changes nothing.
     with contextlib.suppress(wire.TransportError):
-        await transport.request(subject, task_id.encode(), timeout=RPC_TIMEOUT)
+        await transport.request(subject, CancelAsk(task=task_id).encode(), timeout=RPC_TIMEOUT)
 
 
 def _headers(order: Order) -> dict[str, str]:

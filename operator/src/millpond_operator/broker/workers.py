@@ -11,7 +11,7 @@ import structlog
 from millpond import transport as wire
 from millpond.transport import Message, Subscription, Transport
 from millpond_api import subjects
-from millpond_api.events import Beat, RpcAnswer, TaskEvent, WorkerEvent
+from millpond_api.events import Beat, DrainAsk, RpcAnswer, TaskEvent, WorkerEvent
 
 from millpond_operator.cluster_key import PoolKey
 
@@ -78,9 +78,10 @@ async def subscribe_wake(transport: Transport, key: PoolKey, hear: Callable[[Mes
 
 async def drain(transport: Transport, key: PoolKey, worker: str, *, if_idle: bool) -> RpcAnswer | None:
     """Ask a worker to take nothing new; None when it does not answer (it may have done it)."""
-    body = b'{"if_idle": true}' if if_idle else b'{"if_idle": false}'
     try:
-        answer = await transport.request(subjects.rpc(*key, worker, "drain"), body, timeout=DRAIN_TIMEOUT)
+        answer = await transport.request(
+            subjects.rpc(*key, worker, "drain"), DrainAsk(if_idle=if_idle).encode(), timeout=DRAIN_TIMEOUT
+        )
         return RpcAnswer.model_validate_json(answer.body)
     except (wire.TransportError, pydantic.ValidationError) as error:
         log.warning("a worker did not answer drain", pool=str(key), worker=worker, error=str(error))

@@ -4,11 +4,11 @@ Owns the wire side only; what draining and cancelling mean is the runtime's (`Co
 read is answered with ok=false and the reason, because silence would be taken for a lost worker.
 """
 
-import json
-from typing import Any, Protocol
+from typing import Protocol
 
+import pydantic
 from millpond_api import subjects
-from millpond_api.events import RpcAnswer
+from millpond_api.events import CancelAsk, DrainAsk, RpcAnswer
 
 from millpond.transport import Message, Subscription, Transport
 
@@ -29,23 +29,22 @@ async def serve_rpc(transport: Transport, base: tuple[str, str, str], commands: 
     async def on_request(message: Message) -> None:
         verb = message.subject.rpartition(".")[2]
         try:
-            body = json.loads(message.body or b"{}")
-            answer = await _dispatch(commands, verb, body if isinstance(body, dict) else {})
-        except ValueError as error:
-            answer = RpcAnswer(ok=False, message=f"the body of {verb} is not JSON: {error}")
+            answer = await _dispatch(commands, verb, message.body or b"{}")
+        except pydantic.ValidationError as error:
+            answer = RpcAnswer(ok=False, message=f"the body of {verb} cannot be read: {error.errors()[0]['msg']}")
         if message.reply:
             await transport.send(message.reply, answer.encode())
 
     return await transport.subscribe(subjects.rpc(*base, "*"), on_request)
 
 
-async def _dispatch(commands: Commands, verb: str, body: dict[str, Any]) -> RpcAnswer:
+async def _dispatch(commands: Commands, verb: str, body: bytes) -> RpcAnswer:
     match verb:
         case "ping":
             return commands.ping()
         case "drain":
-            return await commands.drain(if_idle=bool(body.get("if_idle", False)))
+            return await commands.drain(if_idle=DrainAsk.model_validate_json(body).if_idle)
         case "cancel":
-            return commands.cancel(str(body.get("task", "")))
+            return commands.cancel(CancelAsk.model_validate_json(body).task)
         case _:
             return RpcAnswer(ok=False, message=f"unknown verb {verb!r}: there are {', '.join(subjects.RPC_VERBS)}")
