@@ -127,7 +127,7 @@ def run_tasks(cluster: Cluster, files: list[str], seen: Seen) -> None:
         nonlocal sampled
         seen.look(view.pools.values(), view.workers.values())
         finished = created.done
-        if finished and not sampled and len(view.open_tasks) < len(files) // 2:
+        if not sampled and seen.ended * 2 > len(files):
             sampled = True
             sample()
         return finished and view.idle
@@ -147,7 +147,8 @@ def sample() -> None:
     """What kubectl shows in the middle of it."""
     print("  $ kubectl get workerpools,tasks,workers -o wide")
     text = kubectl("get", "workerpools,tasks,workers", "-o", "wide", show=False)
-    print("\n".join(f"    {line}" for line in head_of_sections(text, SAMPLE_LINES).splitlines()), flush=True)
+    width = console.width - 5 if console.is_terminal else None
+    print("\n".join(f"    {line[:width]}" for line in head_of_sections(text, SAMPLE_LINES).splitlines()), flush=True)
 
 
 def make_report(cluster: Cluster, tasks: list[Object]) -> Object:

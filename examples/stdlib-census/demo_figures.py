@@ -26,12 +26,15 @@ class Seen:
     workers: dict[str, Object] = field(default_factory=dict)
     decisions: dict[str, Object] = field(default_factory=dict)
     peak_ready: int = 0
+    ended: int = 0
 
     def look(self, pools: Iterable[Object], workers: Iterable[Object]) -> None:
         """Takes one picture of pools and workers into account."""
         for pool in pools:
             status = status_of(pool)
             self.peak_ready = max(self.peak_ready, int(status.get("readyReplicas") or 0))
+            counts = status.get("tasks") or {}
+            self.ended = sum(int(counts.get(phase.lower()) or 0) for phase in TERMINAL)
             self.decisions.update({decision["at"]: decision for decision in status.get("decisions") or []})
         self.workers.update({worker["metadata"]["name"]: worker for worker in workers})
 

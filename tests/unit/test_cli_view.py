@@ -110,3 +110,16 @@ def test_a_pipe_gets_each_change_once() -> None:
     assert list(lines.news(view)) == []
     view.apply(Set("workers", make("workers", "w", {"state": "Failed", "reason": "OOMKilled"})))
     assert list(lines.news(view)) == ["  w: Failed (OOMKilled)"]
+
+
+def test_narrow_terminal_cuts_only_what_workers_run() -> None:
+    view = synced()
+    running = [{"task": "parse-" + "x" * 200, "handler": "h"}]
+    view.apply(Set("workers", make("workers", "census-worker-abc", {"state": "Busy", "running": running})))
+    console = Console(file=StringIO(), width=80)
+    console.print(render(view, NOW, 40))
+    out = console.file
+    assert isinstance(out, StringIO)
+    row = next(line for line in out.getvalue().splitlines() if "census-worker-abc" in line)
+    assert "Busy" in row
+    assert row.rstrip().endswith("…")

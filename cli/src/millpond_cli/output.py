@@ -31,13 +31,16 @@ def stderr() -> Console:
 
 
 def make_table(columns: Iterable[str], rows: Iterable[Row]) -> Table:
-    """A borderless table; the state's column is coloured, and only the last column may be cut."""
+    """A borderless table; the state's cell is coloured, and only the last column may be cut."""
     names = tuple(columns)
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in names:
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+        # rich shrinks columns that may wrap before any other; its cells then cut their text instead of wrapping it.
+        table.add_column(name, no_wrap=name != names[-1])
     for row in rows:
-        table.add_row(*(Text(cell, style=STYLES.get(cell, "") if cell == row.state else "") for cell in row.cells))
+        styles = (STYLES.get(cell, "") if cell == row.state else "" for cell in row.cells)
+        cells = zip(row.cells, styles, strict=True)
+        table.add_row(*(Text(cell, style, no_wrap=True, overflow="ellipsis") for cell, style in cells))
     return table
 
 
