@@ -123,3 +123,12 @@ def test_narrow_terminal_cuts_only_what_workers_run() -> None:
     row = next(line for line in out.getvalue().splitlines() if "census-worker-abc" in line)
     assert "Busy" in row
     assert row.rstrip().endswith("…")
+
+
+def test_a_pipe_is_told_of_deletions_and_of_the_server_that_went_and_came_back() -> None:
+    view, lines = synced(), Lines()
+    list(lines.news(view))
+    view.apply(Down("workers", "cannot be reached"))
+    assert list(lines.news(view)) == ["cannot be reached"]
+    view.apply(Sync("workerpools", []))
+    assert list(lines.news(view)) == ["pool census: deleted", "the Kubernetes API answers again"]

@@ -150,25 +150,31 @@ def task_counts(pool: Object) -> str:
     return ", ".join(f"{number} {phase}" for phase, number in counts.items() if number)
 
 
+BACK = "the Kubernetes API answers again"
+
+
 @dataclass
 class Lines:
     """The picture for a pipe: a line for each thing that changed since the last call."""
 
     _said: dict[tuple[str, Key], str] = field(default_factory=dict)
+    _down: str = ""
 
     def news(self, view: View) -> Iterator[str]:
         """Lines not said yet, pools first."""
+        now: dict[tuple[str, Key], str] = {}
         for key, pool in sorted(view.pools.items()):
-            yield from self._once("pool", key, pool_line(pool))
-            yield from self._once("decision", key, _decision_line(pool))
+            now["pool", key] = pool_line(pool)
+            now["decision", key] = _decision_line(pool)
         for key, worker in sorted(view.workers.items()):
-            yield from self._once("worker", key, worker_line(worker))
-        yield from self._once("down", ("", ""), view.down)
-
-    def _once(self, what: str, key: Key, line: str) -> Iterator[str]:
-        if line and self._said.get((what, key)) != line:
-            yield line
-        self._said[what, key] = line
+            now["worker", key] = worker_line(worker)
+        yield from (line for what, line in now.items() if line and self._said.get(what) != line)
+        gone = self._said.keys() - now.keys()
+        yield from (f"{what} {key[1]}: deleted" for what, key in sorted(gone) if what != "decision")
+        self._said = now
+        if view.down != self._down:
+            yield view.down or BACK
+        self._down = view.down
 
 
 def pool_line(pool: Object) -> str:
