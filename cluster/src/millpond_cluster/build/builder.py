@@ -113,7 +113,9 @@ class BuildahBuilder:
     def image_id(self, tag: str) -> str | None:
         if find_program("buildah") is None:
             return None
-        return self.buildah("inspect", "--type", "image", "--format", "{{.FromImageID}}", tag, check=False).strip() or None
+        return (
+            self.buildah("inspect", "--type", "image", "--format", "{{.FromImageID}}", tag, check=False).strip() or None
+        )
 
     def build(self, request: BuildRequest, reporter: Reporter) -> None:
         with _scratch() as scratch:
@@ -186,7 +188,11 @@ def _make_pip_volumes(scratch: Path) -> list[str]:
 
     buildah itself hands the usual proxy variables to RUN lines.
     """
-    settings = {name.removeprefix("PIP_").lower().replace("_", "-"): os.environ[name] for name in _PIP_SETTINGS if name in os.environ}
+    settings = {
+        name.removeprefix("PIP_").lower().replace("_", "-"): os.environ[name]
+        for name in _PIP_SETTINGS
+        if name in os.environ
+    }
     if "PIP_CERT" in os.environ:
         settings["cert"] = str(_CERTIFICATES / "ca-certificates.crt")
     lines = ["[global]", "disable-pip-version-check = true", *(f"{key} = {value}" for key, value in settings.items())]

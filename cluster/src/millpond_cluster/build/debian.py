@@ -31,7 +31,7 @@ PROGRAMS = {
     "buildah": "buildah",
     "debootstrap": "debootstrap",
 }
-NODE_PACKAGES = ("containerd", "runc", "containernetworking-plugins", "iptables", "nftables", "conntrack", "socat", "iproute2")
+NODE_PACKAGES = tuple(name for name in PROGRAMS if name not in ("buildah", "debootstrap"))
 BUILDER_PACKAGES = ("buildah", "debootstrap")
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -52,7 +52,7 @@ def ensure_packages(packages: Iterable[str], reporter: Reporter) -> None:
         if shutil.which("apt-get") is None or os.geteuid() != 0:
             raise ClusterError(
                 f"these programs are missing: {', '.join(PROGRAMS[name] for name in missing)}. "
-                "They are installed by themselves on Debian as root; install them by hand here, or start a Docker engine."
+                "On Debian, as root, they are installed for you; here install them, or start a Docker engine."
             )
         with reporter.step(f"install Debian packages: {', '.join(missing)}"):
             _install(missing)

@@ -126,7 +126,9 @@ def _build(want: Wanted, reporter: Reporter) -> None:
     if not missing:
         return
     if shutil.which("go") is None:
-        raise ClusterError("Go 1.25 or newer is needed to build Kubernetes' programs, and `go` is not on the PATH: install it")
+        raise ClusterError(
+            "Go 1.25 or newer is needed to build Kubernetes' programs, and `go` is not on the PATH: install it"
+        )
     family = want.family
     family.folder.mkdir(parents=True, exist_ok=True)
     scratch = family.folder.with_name(f".building-{family.name}")

@@ -1,0 +1,150 @@
+"""Run the tiers of tests, one pytest each, and count: `python tests/run.py [TIER …] [-- PYTEST ARGUMENTS]`.
+
+Owns the order of the tiers and what counts as success: every tier ran something, nothing failed, nothing was skipped.
+It must not know what is tested. Survives a tier that dies without a report (counted as one failure) and a signal
+(passed on, so that the tier's cluster is taken down by its fixture); what a SIGKILL leaves behind, the next run finds
+by the cluster's name and takes over.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+ROOT = Path(__file__).resolve().parent.parent
+TIERS = ("unit", "broker", "cluster", "system")
+NO_TESTS = 5
+"""pytest's exit code when it collected nothing."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one tier did."""
+
+    tier: str
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+    note: str = ""
+
+    @property
+    def ran(self) -> int:
+        return self.passed + self.failed
+
+
+def run_tier(tier: str, extra: Sequence[str]) -> Outcome:
+    """One pytest, printing as it goes; its counts come from its report."""
+    print(f"\n→ {tier}", flush=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="millpond-tests-") as directory:
+        report = Path(directory) / "report.xml"
+        command = [sys.executable, "-u", "-m", "pytest", f"tests/{tier}", "-v", "--tb=short", f"--junitxml={report}"]
+        code = run_child([*command, *extra])
+        seconds = time.monotonic() - began
+        if report.exists():
+            return read_report(tier, report, code, seconds)
+    note = "" if code == NO_TESTS else f"pytest ended with {code} and left no report"
+    return Outcome(tier, 0, 0 if code == NO_TESTS else 1, 0, seconds, note)
+
+
+def run_child(command: Sequence[str]) -> int:
+    """Run to the end, come what may: a signal to us becomes an interrupt there, and its fixtures clean up."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    child = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        # A terminal's ctrl-C reaches the child by itself.
+        if number != signal.SIGINT:
+            child.send_signal(signal.SIGINT)
+        INTERRUPTED.append(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        return child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+INTERRUPTED: list[int] = []
+"""Signals that arrived: the tiers that are left are not begun."""
+
+
+def read_report(tier: str, report: Path, code: int, seconds: float) -> Outcome:
+    """The counts of pytest's JUnit report; an exit code that they don't explain is a failure too."""
+    suites = ElementTree.parse(report).getroot().iter("testsuite")
+    totals = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
+    for suite in suites:
+        for name in totals:
+            totals[name] += int(suite.get(name, 0))
+    failed, skipped = totals["failures"] + totals["errors"], totals["skipped"]
+    passed = max(0, totals["tests"] - failed - skipped)
+    if code not in (0, 1, NO_TESTS) or (code == 1 and not failed):
+        return Outcome(tier, passed, failed + 1, skipped, seconds, f"pytest ended with {code}")
+    return Outcome(tier, passed, failed, skipped, seconds)
+
+
+def problems(outcomes: Sequence[Outcome]) -> list[str]:
+    """Why the run as a whole does not count as a success."""
+    found = [f"{o.tier}: {o.failed} failed{f' ({o.note})' if o.note else ''}" for o in outcomes if o.failed]
+    found += [f"{o.tier}: no test ran" for o in outcomes if not o.ran]
+    if not os.environ.get("MILLPOND_ALLOW_SKIPS"):
+        hint = "set MILLPOND_ALLOW_SKIPS=1 on a machine that cannot run them"
+        found += [f"{o.tier}: {o.skipped} skipped; {hint}" for o in outcomes if o.skipped]
+    return found
+
+
+def print_table(outcomes: Sequence[Outcome]) -> None:
+    """One line per tier and the sum; the very last line is the plain one that CI reads."""
+    total = Outcome(
+        "total",
+        sum(o.passed for o in outcomes),
+        sum(o.failed for o in outcomes),
+        sum(o.skipped for o in outcomes),
+        sum(o.seconds for o in outcomes),
+    )
+    print(f"\n{'tier':<10}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
+    for outcome in (*outcomes, total):
+        counts = f"{outcome.passed:>8}{outcome.failed:>8}{outcome.skipped:>9}"
+        print(f"{outcome.tier:<10}{counts}{outcome.seconds:>9.1f}")
+    for problem in problems(outcomes):
+        print(f"✘ {problem}")
+    print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped", flush=True)
+
+
+def read_tiers(named: Sequence[str]) -> list[str]:
+    """The tiers asked for, in their order: arguments, else MILLPOND_TIERS, else all."""
+    wanted = list(named) or os.environ.get("MILLPOND_TIERS", "").replace(",", " ").split() or list(TIERS)
+    if unknown := [tier for tier in wanted if tier not in TIERS]:
+        sys.exit(f"no tier {', '.join(unknown)}: there are {', '.join(TIERS)}")
+    return [tier for tier in TIERS if tier in wanted]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when every tier ran, passed and skipped nothing."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    cut = given.index("--") if "--" in given else len(given)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tiers", nargs="*", metavar="tier", help=f"{', '.join(TIERS)} (default: all)")
+    tiers = read_tiers(parser.parse_args(given[:cut]).tiers)
+    outcomes: list[Outcome] = []
+    for tier in tiers:
+        if INTERRUPTED:
+            outcomes.append(Outcome(tier, 0, 0, 0, 0.0, "interrupted"))
+        else:
+            outcomes.append(run_tier(tier, given[cut + 1 :]))
+    print_table(outcomes)
+    return 1 if problems(outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
