@@ -9,7 +9,8 @@ cluster.down()
 """
 
 from millpond_cluster.api import Cluster
+from millpond_cluster.build.builder import has_docker_engine
 from millpond_cluster.errors import ClusterError, CommandFailed
 from millpond_cluster.local.state import Profile
 
-__all__ = ["Cluster", "ClusterError", "CommandFailed", "Profile"]
+__all__ = ["Cluster", "ClusterError", "CommandFailed", "Profile", "has_docker_engine"]

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from millpond_cluster.build.builder import make_builder
-from millpond_cluster.build.prepare import prepare_control_plane, prepare_node
+from millpond_cluster.build.prepare import Prepared, prepare_control_plane, prepare_node
 from millpond_cluster.errors import ClusterError
 from millpond_cluster.local.client import ApiClient
 from millpond_cluster.local.components import Components
@@ -60,19 +60,23 @@ class LocalCluster:
                 f"the cluster {state.name!r} has the profile {state.profile}, not {profile}. "
                 f"Remove it first: millpond-cluster down --name {state.name}"
             )
-        if profile is Profile.NODE:
-            if os.geteuid() != 0:
-                raise ClusterError(
-                    "a real node without a Docker engine needs root: run this as root, or use --profile control-plane"
-                )
-            claim_host(self.paths)
-        prepared = (
-            prepare_node(self._reporter, PAUSE_IMAGE)
-            if profile is Profile.NODE
-            else prepare_control_plane(self._reporter, profile is Profile.KWOK)
-        )
+        prepared = self._prepare(profile)
         state = self._settle_state(state, profile)
         Startup(self.paths, state, prepared, self._reporter).run(fake_nodes)
+
+    def _prepare(self, profile: Profile) -> Prepared:
+        if profile is not Profile.NODE:
+            return prepare_control_plane(self._reporter, fake_nodes=profile is Profile.KWOK)
+        if os.geteuid() != 0:
+            raise ClusterError(
+                "a real node without a Docker engine needs root; without root use --profile control-plane"
+            )
+        if read_host_address().startswith("127."):
+            raise ClusterError(
+                "pods reach the API server at this host's address, but it has none: set up a default route"
+            )
+        claim_host(self.paths)
+        return prepare_node(self._reporter, PAUSE_IMAGE)
 
     def _settle_state(self, state: ClusterState | None, profile: Profile) -> ClusterState:
         """The record to start from.
@@ -83,10 +87,6 @@ class LocalCluster:
             with self._reporter.step("clear what an earlier node left behind"):
                 clear_node(self.paths)
         address = read_host_address()
-        if profile is Profile.NODE and address.startswith("127."):
-            raise ClusterError(
-                "pods reach the API server at this host's address, and it has none but loopback: set up a default route"
-            )
         if state is None:
             state = ClusterState(name=self.paths.name, profile=profile, host_address=address, ports=Ports.choose())
         elif not Components(self.paths, state).running():
