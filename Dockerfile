@@ -17,7 +17,7 @@ COPY worker_image worker_image
 COPY operator operator
 RUN /opt/millpond/bin/pip install --no-cache-dir --no-compile --no-deps --no-build-isolation --quiet ./crds ./worker_image ./operator \
  && /opt/millpond/bin/pip uninstall --yes --quiet hatchling setuptools pip \
- && /opt/millpond/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/millpond/lib
+ && /opt/millpond/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/millpond/lib/python3*/site-packages/millpond*
 
 FROM ${BASE_IMAGE}
 # The byte code is unchecked on purpose: the root file system is read-only, so nothing could be written beside a source.
