@@ -65,23 +65,26 @@ class Mill:
     workers: list[WorkerProcess] = field(default_factory=list)
 
     def spawn(self, name: str, **settings: Any) -> WorkerProcess:
-        """Start a worker; settings are MILLPOND_ variables in lower case."""
+        """Start a worker; settings are MILLPOND_ variables in lower case; `directory` is where it starts."""
         known = {"nats_url": self.server.url, "namespace": self.queue.namespace, "pool": self.queue.pool}
         known |= {"app": "tests.support.worker_app:app", "worker": name, "lease": self.queue.lease, "http_port": 0}
         known |= {"beat": 0.2, "classes": ",".join(self.queue.classes)}
+        directory = settings.pop("directory", ROOT)
         environment = {f"MILLPOND_{key.upper()}": str(value) for key, value in (known | settings).items()}
         log = self.directory / f"{name}-{len(self.workers)}.log"
         with log.open("wb") as out:
             command = [sys.executable, "-m", "millpond.worker"]
-            process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=out, stderr=out)
+            process = subprocess.Popen(
+                command, cwd=directory, env={**os.environ, **environment}, stdout=out, stderr=out
+            )
         worker = WorkerProcess(name, process, log)
         self.workers.append(worker)
         return worker
 
     async def start(self, name: str, **settings: Any) -> WorkerProcess:
-        """Start a worker and wait until it says Idle."""
+        """Start a worker and wait until it has said Idle (it may be Busy by then)."""
         worker = self.spawn(name, **settings)
-        await self.reaches(worker, "Idle")
+        await self.reaches(worker, "Idle", passed=True)
         return worker
 
     async def states(self, name: str) -> list[WorkerEvent]:
@@ -90,15 +93,17 @@ class Mill:
         stored = await self.client.transport.read_log(subjects.STREAM_EVENTS, subject)
         return [WorkerEvent.model_validate_json(one.body) for one in stored]
 
-    async def reaches(self, worker: WorkerProcess, state: str, timeout: float = START) -> None:
+    async def reaches(self, worker: WorkerProcess, state: str, *, passed: bool = False) -> None:
+        """Wait until the worker's last state is `state`; with `passed`, until it was in it at all."""
+
         async def look() -> bool:
             events = await self.states(worker.name)
             ended = worker.process.poll() is not None and state != "Stopped"
             if ended:
                 raise RuntimeError(f"{worker.name} ended with {worker.process.returncode}:\n{worker.text()}")
-            return bool(events) and events[-1].state == state
+            return any(event.state == state for event in (events if passed else events[-1:]))
 
-        await eventually(look, timeout, f"{worker.name} in state {state}")
+        await eventually(look, START, f"{worker.name} in state {state}")
 
     async def log_of(self, task: str) -> list[TaskEvent]:
         return await self.client.handle(self.queue.pool, task).events()

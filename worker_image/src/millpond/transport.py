@@ -190,7 +190,9 @@ class Transport:
         if self._connection.is_connected:
             with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
                 await self._connection.flush(timeout=2)
-        await self._connection.close()
+        # Disconnected, nats-py still tries to write what it had buffered, to a transport that is gone.
+        with contextlib.suppress(nats.errors.Error, TimeoutError, OSError, RuntimeError):
+            await self._connection.close()
         self._fail_all("the connection was closed")
 
     async def flush(self, timeout: float = 2.0) -> bool:

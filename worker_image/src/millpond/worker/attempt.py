@@ -143,7 +143,7 @@ class Attempt:
         delay = min(MISSING_DELAY * 1.5 ** (count - 1) if count < 20 else MISSING_DELAY_MOST, MISSING_DELAY_MOST)
         have = ", ".join(self.shop.handlers.names())
         self._log().warning("no such handler in this app; the task waits", have=have, again_in=delay)
-        await self.shop.journal.answer(self.delivery.reply, nak_after(delay))
+        await self.shop.journal.answer_latest(self._reply, nak_after(delay))
 
     async def _serve(self, handler: Handler, claim: int) -> None:
         """Run the handler under our claim, then commit how it ended."""
@@ -163,7 +163,7 @@ class Attempt:
             self.drop()
             self._log().warning("fenced: somebody else wrote the task's log after our claim; the result is dropped")
         elif event.state == TaskState.QUEUED:
-            await self.shop.journal.answer(self.delivery.reply, NAK)
+            await self.shop.journal.answer_latest(self._reply, NAK)
             return
         else:
             await self._settle(event)
@@ -228,7 +228,10 @@ class Attempt:
     async def _settle(self, event: TaskEvent) -> None:
         """The outcome stands: its consequences, then the ack."""
         await self.shop.journal.complete(self.envelope, event, self.delivery)
-        await self.shop.journal.answer(self.delivery.reply)
+        await self.shop.journal.answer_latest(self._reply)
+
+    def _reply(self) -> str:
+        return self.delivery.reply
 
     def _log(self) -> structlog.typing.FilteringBoundLogger:
         logger: structlog.typing.FilteringBoundLogger = structlog.get_logger("millpond.worker")

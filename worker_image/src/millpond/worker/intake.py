@@ -16,6 +16,9 @@ from millpond.worker.attempt import Attempt, Shop
 from millpond.worker.delivery import NAK, Delivery, nak_after
 from millpond.worker.malformed import bury_malformed, read_envelope
 
+COPY_DELAY = 1.0
+"""Seconds until a copy of a task that runs here is looked at again."""
+
 
 class Intake:
     """The slots of one worker, in the main loop. `changed` is called whenever a slot is taken or freed."""
@@ -25,7 +28,8 @@ class Intake:
         self._held: list[deque[tuple[Envelope, Delivery]]] = [deque() for _ in shop.settings.classes]
         self._order = {name: place for place, name in enumerate(shop.settings.classes)}
         self._active: dict[str, Attempt] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._next: dict[str, tuple[Envelope, Delivery]] = {}
+        self._tasks: set[asyncio.Task[object]] = set()
         self.draining = False
         self._log = structlog.get_logger("millpond.worker")
 
@@ -40,13 +44,13 @@ class Intake:
 
     @property
     def free(self) -> int:
-        held = sum(len(line) for line in self._held)
+        held = sum(len(line) for line in self._held) + len(self._next)
         return 0 if self.draining else max(0, self._shop.settings.concurrency - len(self._active) - held)
 
     def take(self, delivery: Delivery) -> None:
         """A message has arrived."""
         if self.draining:
-            self._spawn(self._shop.journal.answer(delivery.reply, NAK))
+            self._give_back(delivery, NAK)
             return
         self._shop.board.leases[delivery.reply] = None
         try:
@@ -56,8 +60,7 @@ class Intake:
             self._spawn(self._bury(delivery, reason))
             return
         if not self._is_again(envelope, delivery):
-            line = self._order.get(envelope.task_class, len(self._held) - 1)
-            self._held[line].append((envelope, delivery))
+            self._hold(envelope, delivery)
             self._fill()
 
     def cancel(self, task_id: str) -> bool:
@@ -70,11 +73,13 @@ class Intake:
     def drain(self) -> None:
         """Take nothing new; give back what is held."""
         self.draining = True
+        held = [delivery for line in self._held for _, delivery in line]
+        held += [delivery for _, delivery in self._next.values()]
         for line in self._held:
-            while line:
-                _, delivery = line.popleft()
-                self._shop.board.leases.pop(delivery.reply, None)
-                self._spawn(self._shop.journal.answer(delivery.reply, NAK))
+            line.clear()
+        self._next.clear()
+        for delivery in held:
+            self._give_back(delivery, NAK)
 
     def release(self) -> None:
         """Stop what runs and give it back."""
@@ -93,11 +98,21 @@ class Intake:
             return False
         if attempt.delivery.sequence == delivery.sequence:
             attempt.adopt(delivery)
+        elif attempt.envelope.attempt < envelope.attempt and envelope.id not in self._next:
+            # A short backoff: the next attempt is here before the last one has acked.
+            self._next[envelope.id] = (envelope, delivery)
         else:
-            # A copy (submitted twice), or the next attempt while the last one acks: the log will say, a little later.
-            self._shop.board.leases.pop(delivery.reply, None)
-            self._spawn(self._shop.journal.answer(delivery.reply, nak_after(min(1.0, self._shop.settings.lease))))
+            # A copy (the task was submitted twice): once the first is through, the log says what this one is worth.
+            self._give_back(delivery, nak_after(COPY_DELAY))
         return True
+
+    def _hold(self, envelope: Envelope, delivery: Delivery) -> None:
+        """Keep it until a slot is free. A class that this worker was not told of comes last."""
+        self._held[self._order.get(envelope.task_class, len(self._held) - 1)].append((envelope, delivery))
+
+    def _give_back(self, delivery: Delivery, word: bytes) -> None:
+        self._shop.board.leases.pop(delivery.reply, None)
+        self._spawn(self._shop.journal.answer(delivery.reply, word))
 
     def _fill(self) -> None:
         """Start held messages while there are free slots."""
@@ -118,7 +133,10 @@ class Intake:
         except Exception:
             self._log.exception("an attempt broke off", task=attempt.envelope.id)
         finally:
-            del self._active[attempt.envelope.id]
+            task = attempt.envelope.id
+            del self._active[task]
+            if task in self._next:
+                self._hold(*self._next.pop(task))
             self._fill()
 
     async def _bury(self, delivery: Delivery, reason: MalformedTask) -> None:
@@ -127,11 +145,11 @@ class Intake:
         finally:
             self._shop.board.leases.pop(delivery.reply, None)
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+    def _spawn(self, work: Coroutine[object, object, object]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._on_task_done)
 
-    def _on_task_done(self, task: "asyncio.Task[None]") -> None:
+    def _on_task_done(self, task: "asyncio.Task[object]") -> None:
         self._tasks.discard(task)
         self._changed()

@@ -23,6 +23,8 @@ T = TypeVar("T")
 PASSING = (Unconfirmed, StreamMissing, QueueFull)
 """What may be different in a moment: no answer, a stream that is being made, one that is full."""
 
+ANSWER_TRIES, ANSWER_TIMEOUT = 5, 2.0
+
 
 class Pause:
     """Growing pauses between tries. The first is short: most outages are a reconnect of a few milliseconds."""
@@ -103,16 +105,29 @@ class Journal:
             lambda: self.transport.publish_stored(subject, message.body, headers=headers, options=options),
         )
 
-    async def answer(self, reply: str, word: bytes = ACK) -> None:
-        """Ack (or another word), confirmed by the server. A consumer that is gone has nothing left to ack."""
+    async def answer(self, reply: str, word: bytes = ACK) -> bool:
+        """Ack (or another word), confirmed by the server. False: it did not confirm, the message may come again."""
+        return await self.answer_latest(lambda: reply, word)
 
-        async def send() -> None:
+    async def answer_latest(self, reply: Callable[[], str], word: bytes = ACK) -> bool:
+        """The same for a message that may be delivered again meanwhile.
+
+        `reply` is asked before each try. It gives up after some: a server that
+        was killed hard may have forgotten that it delivered this message, and then it answers to no ack of it. Nothing
+        is lost by that, because the log already says what the ack would have said.
+        """
+        pause = Pause()
+        for _ in range(ANSWER_TRIES):
             try:
-                await self.transport.request(reply, word)
+                await self.transport.request(reply(), word, timeout=ANSWER_TIMEOUT)
+                return True
             except StreamMissing:
-                self.log.warning("the queue was deleted meanwhile: nothing to ack", reply=reply)
-
-        await self._until_done("ack", send)
+                self.log.warning("the queue was deleted meanwhile: nothing to ack")
+                return True
+            except Unconfirmed as error:
+                self.log.warning("ack not confirmed; trying again", why=str(error))
+            await pause.wait()
+        return False
 
     async def _schedule(self, envelope: Envelope, event: TaskEvent, delivery: Delivery) -> None:
         following = envelope.next_attempt()

@@ -54,6 +54,7 @@ class Worker:
         self.executors = Executors(settings.concurrency, SharedClient(settings).connect)
         self._wake, self._stop, self._hurry, self._quiet = (asyncio.Event() for _ in range(4))
         self.intake: Intake | None = None
+        self._last_error = ""
         self._pulls: list[ClassPulls] = []
         self._loop_task: asyncio.Task[None] | None = None
 
@@ -107,7 +108,7 @@ class Worker:
     async def _connect(self) -> Transport:
         waiting = _note_after(2.0, lambda: self._log.warning("waiting for NATS", url=self.settings.nats_url))
         try:
-            hooks = Hooks(reconnected=self._on_reconnect)
+            hooks = Hooks(reconnected=self._on_reconnect, error=self._on_error)
             return await Transport.connect(self.settings.nats_url, f"millpond {self.settings.worker}", hooks=hooks)
         finally:
             waiting.cancel()
@@ -210,7 +211,15 @@ class Worker:
         for pulls in self._pulls:
             pulls.reset()
         self._wake.set()
+        self._last_error = ""
         self._log.info("connected to NATS again")
+
+    def _on_error(self, error: Exception) -> None:
+        """Say each trouble of the connection once: while NATS is away, the same one comes four times a second."""
+        text = f"{type(error).__name__}: {error}"
+        if text != self._last_error:
+            self._last_error = text
+            self._log.warning("trouble with the connection to NATS", why=text)
 
     def _make_context(self, envelope: Envelope, running: Running) -> Context:
         return Context(
