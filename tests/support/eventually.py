@@ -46,8 +46,10 @@ async def eventually(probe: Callable[[], Any], timeout: float = DEFAULT_TIMEOUT,
         await asyncio.sleep(INTERVAL)
 
 
-def eventually_sync(probe: Callable[[], T], timeout: float = DEFAULT_TIMEOUT, what: str = "") -> T:
-    """The same for code without an event loop."""
+def eventually_sync(
+    probe: Callable[[], T], timeout: float = DEFAULT_TIMEOUT, what: str = "", interval: float = INTERVAL
+) -> T:
+    """The same for code without an event loop; a longer `interval` where a look is costly."""
     deadline = time.monotonic() + timeout
     while True:
         seen: object
@@ -60,4 +62,4 @@ def eventually_sync(probe: Callable[[], T], timeout: float = DEFAULT_TIMEOUT, wh
             seen = error
         if time.monotonic() >= deadline:
             raise AssertionError(f"{what or 'it'} did not become true within {timeout} s; last seen: {seen!r}")
-        time.sleep(INTERVAL)
+        time.sleep(interval)

@@ -1,0 +1,103 @@
+"""Bad input is refused by the API server itself, with a sentence that names the field and the fix."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.kube import Body, Kube, Refused
+from tests.support.works import pool_manifest, task_manifest
+
+
+def refusal(kube: Kube, manifest: Body) -> str:
+    """What kubectl says."""
+    with pytest.raises(Refused) as caught:
+        kube.apply(manifest)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        pytest.param(
+            {"scaling": {"minWorkers": 5, "maxWorkers": 2}},
+            ["scaling.minWorkers must not be greater than scaling.maxWorkers", "lower minWorkers or raise maxWorkers"],
+            id="min over max",
+        ),
+        pytest.param(
+            {"scaling": {"minWorkers": 11}},
+            ["scaling.minWorkers must not be greater than scaling.maxWorkers"],
+            id="min over the default max",
+        ),
+        pytest.param(
+            {"scaling": {"idleAfter": "soon"}},
+            ["spec.scaling.idleAfter", "must be a duration: a number and a unit, such as 500ms, 30s, 5m or 1h30m"],
+            id="no duration",
+        ),
+        pytest.param({"timeouts": {"lease": "1s"}}, ["spec.timeouts.lease", "at least 2s"], id="lease too short"),
+        pytest.param({"image": None}, ["image is missing: name the worker image"], id="no image"),
+        pytest.param({"app": "census"}, ["spec.app", "must be module:attribute, such as census:app"], id="no app"),
+        pytest.param({"concurrency": 0}, ["spec.concurrency", "greater than or equal to 1"], id="no slots"),
+        pytest.param({"queue": {"classes": ["Urgent"]}}, ["spec.queue.classes", "lower-case letters"], id="class name"),
+    ],
+)
+def test_a_bad_pool_is_refused_with_a_sentence(kube: Kube, spec: dict[str, Any], words: list[str]) -> None:
+    manifest = pool_manifest("bad", **spec)
+    manifest["spec"] = {key: value for key, value in manifest["spec"].items() if value is not None}
+    said = refusal(kube, manifest)
+    assert all(word in said for word in words), said
+
+
+def test_a_pool_with_a_dot_in_its_name_is_refused_because_it_names_queue_and_pods(kube: Kube) -> None:
+    said = refusal(kube, pool_manifest("a.b"))
+    assert "metadata.name must be at most 40 lower-case letters, digits and '-' (no dots)" in said
+
+
+def test_a_pool_with_a_long_name_is_refused(kube: Kube) -> None:
+    assert "at most 40" in refusal(kube, pool_manifest("a" * 41))
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "words"),
+    [
+        pytest.param(
+            {}, {"handler": "other"}, ["handler cannot be changed", "Create a new Task instead"], id="handler"
+        ),
+        pytest.param({}, {"pool": "other"}, ["pool cannot be changed: only cancel and suspend can"], id="pool"),
+        pytest.param({}, {"class": "other"}, ["class cannot be changed"], id="class"),
+        pytest.param({}, {"deadline": "2030-01-01T00:00:00Z"}, ["deadline cannot be changed"], id="deadline added"),
+        pytest.param(
+            {"ttlAfterFinished": "5m"}, {"ttlAfterFinished": None}, ["ttlAfterFinished cannot be"], id="ttl removed"
+        ),
+        pytest.param({}, {"retry": {"maxAttempts": 9}}, ["retry cannot be changed"], id="retry added"),
+        pytest.param({}, {"args": [2]}, ["spec.args cannot be changed", "Create a new Task instead"], id="args"),
+        pytest.param({}, {"kwargs": {"a": 1}}, ["spec.kwargs cannot be changed"], id="kwargs"),
+        pytest.param({"cancel": True}, {"cancel": False}, ["cancel cannot be taken back"], id="cancel taken back"),
+        pytest.param({"cancel": True}, {"cancel": None}, ["cancel cannot be taken back"], id="cancel removed"),
+    ],
+)
+def test_a_changed_task_is_refused_with_a_sentence(
+    kube: Kube, before: dict[str, Any], change: dict[str, Any], words: list[str]
+) -> None:
+    kube.create("tasks", task_manifest("fixed", "nowhere", args=[1], **before))
+    with pytest.raises(Refused) as caught:
+        kube.patch("tasks", "fixed", {"spec": change})
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_suspend_and_cancel_may_be_set_after_creation(kube: Kube) -> None:
+    kube.create("tasks", task_manifest("free", "nowhere"))
+    kube.patch("tasks", "free", {"spec": {"suspend": True}})
+    kube.patch("tasks", "free", {"spec": {"suspend": False, "cancel": True}})
+    assert kube.get("tasks", "free")["spec"]["cancel"] is True
+
+
+def test_two_megabytes_of_arguments_are_refused_with_their_bound(kube: Kube) -> None:
+    with pytest.raises(Refused) as caught:
+        kube.create("tasks", task_manifest("large", "nowhere", args=["x" * 2_000_000]))
+    said = str(caught.value)
+    assert "spec.args[0]" in said, said[:300]
+    assert "262144" in said, said[:300]
+
+
+def test_a_task_of_unknown_shape_is_refused(kube: Kube) -> None:
+    assert "spec.handler" in refusal(kube, task_manifest("odd", "nowhere", handler="no spaces"))
