@@ -126,10 +126,9 @@ class Bench:
 
     async def deliver(self, slot: Slot) -> bool:
         """Hand the next message to the slot, a scheduled one too (it takes 250 ms); False when there is none."""
-        if not await self._pull(wait=False):
-            last = (await self.read()).last
-            if last is None or last.state != TaskState.BACKOFF or not await self._pull(wait=True):
-                return False
+        scheduled = await self.journal.transport.read_last(subjects.STREAM_DELAYED, subjects.later(self.task))
+        if not await self._pull(wait=False) and not (scheduled and await self._pull(wait=True)):
+            return False
         delivery = self.arrived.pop()
         self.unanswered[delivery.sequence] = delivery
         slot.delivery, slot.envelope, slot.step = delivery, read_envelope(delivery.message), "got"
