@@ -54,7 +54,8 @@ class WorkerController:
         memory = self._memory(pool, key)
         facts = read_pod(body)
         if memory.pod and memory.pod.uid != facts.uid and old is None:
-            memory = self.world.worker_memory[key] = WorkerMemory()
+            self.world.forget_worker(key)
+            memory = self._memory(pool, key)
         was, memory.pod = memory.pod, facts
         if facts.ended and memory.beat and (was is None or was.ended != facts.ended):
             # What the process said before its container ended is over; a new process has another incarnation.
@@ -85,8 +86,7 @@ class WorkerController:
         for key, memory in list(self.world.worker_memory.items()):
             if memory.pod is None and now - memory.heard > FORGOTTEN_AFTER:
                 # The last words of a worker whose pod was gone already.
-                self.world.worker_memory.pop(key)
-                self.world.worker_pools.pop(key, None)
+                self.world.forget_worker(key)
                 continue
             status = self.world.worker_status.get(key)
             silent = memory.beat is not None and now - memory.heard > LOST_AFTER
@@ -94,8 +94,7 @@ class WorkerController:
                 self.queue.add(key)
 
     def _memory(self, pool: PoolKey, key: Key) -> WorkerMemory:
-        self.world.worker_pools[key] = pool
-        return self.world.worker_memory.setdefault(key, WorkerMemory())
+        return self.world.remember_worker(pool, key)
 
     # ---- what is written
 
@@ -160,8 +159,7 @@ class WorkerController:
 
     async def _retire(self, pool: PoolKey, key: Key) -> None:
         """Its pod is gone: forget the memory, and the oldest ended objects beyond the limit."""
-        self.world.worker_memory.pop(key, None)
-        self.world.worker_pools.pop(key, None)
+        self.world.forget_worker(key)
         memory = self.world.memory.get(pool)
         if memory:
             memory.removed.pop(key.name, None)
@@ -208,8 +206,7 @@ class WorkerController:
                 "running": [],
             }
         )
-        self.world.worker_memory.pop(key, None)
-        self.world.worker_pools.pop(key, None)
+        self.world.forget_worker(key)
         self._rank += 1
         target = Target("workers", key.namespace, key.name, body["metadata"]["uid"])
         self.world.writer.put(target, status.to_manifest(), self._rank)

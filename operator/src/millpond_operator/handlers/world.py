@@ -68,6 +68,7 @@ class World:
     memory: dict[PoolKey, PoolMemory] = field(default_factory=lambda: defaultdict(PoolMemory))
     worker_memory: dict[Key, WorkerMemory] = field(default_factory=dict)
     worker_pools: dict[Key, PoolKey] = field(default_factory=dict)
+    pool_workers: dict[PoolKey, set[Key]] = field(default_factory=lambda: defaultdict(set))
     worker_status: dict[Key, WorkerStatus] = field(default_factory=dict)
     phases: dict[PoolKey, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
     started: float = 0.0
@@ -92,9 +93,25 @@ class World:
 
     def workers_of(self, key: PoolKey) -> Iterator[tuple[Key, WorkerMemory]]:
         """The pool's workers that have a pod."""
-        for name, memory in self.worker_memory.items():
-            if self.worker_pools.get(name) == key and memory.pod is not None and not memory.gone:
+        for name in tuple(self.pool_workers.get(key, ())):
+            memory = self.worker_memory[name]
+            if memory.pod is not None and not memory.gone:
                 yield name, memory
+
+    def remember_worker(self, key: PoolKey, name: Key) -> WorkerMemory:
+        """The worker's memory, begun when it is first heard of."""
+        if name not in self.worker_memory:
+            self.worker_memory[name] = WorkerMemory()
+            self.worker_pools[name] = key
+            self.pool_workers[key].add(name)
+        return self.worker_memory[name]
+
+    def forget_worker(self, name: Key) -> None:
+        """The worker is over; its object stays readable."""
+        self.worker_memory.pop(name, None)
+        key = self.worker_pools.pop(name, None)
+        if key is not None:
+            self.pool_workers[key].discard(name)
 
     def status_of(self, key: PoolKey) -> WorkerPoolStatus:
         """The pool's status as it was last seen."""
