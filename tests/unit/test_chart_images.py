@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ def test_package_locked_twice_is_left_to_pip() -> None:
 
 def test_requirements_need_nothing_but_the_standard_library() -> None:
     """It runs in an image's build stage, before anything is installed."""
-    words = [
+    words: list[str | Path] = [
         sys.executable,
         "-I",
         "-S",
