@@ -8,6 +8,7 @@ from millpond.client import Client
 from millpond.errors import TaskCancelled
 from millpond_api import subjects
 from millpond_api.broker import QueueConfig
+from millpond_api.events import CancelAsk
 from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
 from nats.js.errors import APIError
@@ -76,7 +77,7 @@ async def test_running_worker_is_told_and_fenced(client: Client, connection: Con
     log = TaskLog(connection, pool, "t1")
     await log.write("Running", worker="w1")
     assert await client.handle("mill", "t1").cancel()
-    assert (await asyncio.wait_for(told.get(), 30)).data == b"t1"
+    assert CancelAsk.model_validate_json((await asyncio.wait_for(told.get(), 30)).data).task == "t1"
     with pytest.raises(APIError, match="wrong last sequence"):
         await log.write("Succeeded")
 
