@@ -1,5 +1,6 @@
 """The worker's pure parts: deliveries, malformed messages, events with results, announcements, health."""
 
+import itertools
 import time
 
 import pytest
@@ -105,7 +106,7 @@ def test_flips_between_two_events_are_counted_and_the_sequence_stays_allowed(fli
     assert sum(event.flips for event in events[1:-1]) == flips
     assert events[-2].state == states[flips - 1]
     steps = [WorkerState.STARTING, *(event.state for event in events)]
-    assert all(worker_may(source, target) for source, target in zip(steps, steps[1:], strict=False))
+    assert all(worker_may(source, target) for source, target in itertools.pairwise(steps))
 
 
 def test_missing_handlers_are_counted_by_task_and_the_last_objects_named() -> None:
