@@ -11,7 +11,7 @@ from scripts.helm import render
 from tests.support.eventually import eventually_sync
 from tests.support.kube import ROOT, Kube, Refused, choose_cluster
 from tests.support.nats import NatsServer
-from tests.support.works import Works, task_manifest
+from tests.support.works import FIGURES, Works, task_manifest
 
 NAME, PROFILE = "millpond-test", "control-plane"
 KINDS = ("workerpools", "tasks", "workers")
@@ -19,6 +19,11 @@ KINDS = ("workerpools", "tasks", "workers")
 
 def pytest_configure(config: pytest.Config) -> None:
     choose_cluster(config, NAME, PROFILE)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for figure in FIGURES:
+        terminalreporter.write_line(f"measured: {figure}")
 
 
 @pytest.fixture(scope="session")

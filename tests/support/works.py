@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -67,8 +66,9 @@ class Process:
 
     def says(self, event: str) -> bool:
         """Whether a line of its JSON log tells this event; one that has ended says nothing more."""
-        said = any(_event(line) == event for line in self.text().splitlines())
-        if not said and self.popen.poll() is not None:
+        ended = self.popen.poll() is not None
+        said = any(_event(line).startswith(event) for line in self.text().splitlines())
+        if not said and ended:
             raise RuntimeError(f"{self.name} ended with {self.popen.returncode}:\n{self.text()[-4000:]}")
         return said
 
@@ -276,9 +276,13 @@ def moment(seconds: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+FIGURES: list[str] = []
+"""What was measured: printed at the end of the run (the tier's conftest does)."""
+
+
 def show(text: str) -> None:
-    """A figure for the person who reads the run."""
-    print(f"    {text} (at {time.strftime('%H:%M:%S')})", flush=True)
+    """Note a figure for the person who reads the run."""
+    FIGURES.append(text)
 
 
 def lose_data(server: NatsServer) -> None:

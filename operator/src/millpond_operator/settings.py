@@ -24,6 +24,11 @@ class Settings(BaseSettings):
     tick_seconds: float = Field(default=1.0, gt=0, description="How often all queues are read.")
     push_wake: bool = Field(default=True, description="False leaves pools at zero to the tick (to compare).")
     resync_seconds: float = Field(default=30.0, gt=0, description="How often everything is listed and compared.")
+    rescue_seconds: float = Field(
+        default=45.0,
+        gt=0,
+        description="A task that is neither queued nor running anywhere is submitted again after this.",
+    )
     stream_storage: Literal["file", "memory"] = "file"
     stream_replicas: int = Field(default=1, ge=1, le=5)
     kubeconfig: str = Field(default="", description="For a run outside the cluster; in a pod the token is used.")

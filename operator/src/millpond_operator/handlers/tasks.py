@@ -35,7 +35,6 @@ GATHER = 0.25
 """Seconds in which what happens to a task is written as one status: a short task then costs one write, not three."""
 FULL_RETRY = 1.0
 LIVE = frozenset({"Queued", "Scheduled", "Running", "Backoff"})
-RESCUE_AFTER = timedelta(seconds=45)
 
 
 @dataclass(frozen=True)
@@ -245,7 +244,7 @@ class TaskController:
 
     async def heal(self) -> None:
         """What should have moved and did not: project it again, and submit again what the broker has lost."""
-        now = datetime.now(UTC)
+        now, patience = datetime.now(UTC), timedelta(seconds=self.world.settings.rescue_seconds)
         self.project_live()
         for body in list(self.world.tasks.objects.values()):
             if _phase(body) not in LIVE:
@@ -253,20 +252,20 @@ class TaskController:
             task = _parse(body)
             memory = self.world.memory[task.pool]
             quiet = memory.queue_ready and memory.lag == 0 and not self._in_flight(task.pool)
-            if quiet and (task.status.queued_at or now) < now - RESCUE_AFTER:
-                await self._rescue(task, now)
+            if quiet and (task.status.queued_at or now) < now - patience:
+                await self._rescue(task, now, patience)
 
-    async def _rescue(self, task: _Parsed, now: datetime) -> None:
+    async def _rescue(self, task: _Parsed, now: datetime, patience: timedelta) -> None:
         """The queue is empty and nobody runs anything, yet the task has not ended: its message is lost."""
         view = await broker.read_view(self.world.transport, task.pool, task.uid)
         last = view.last
         due = task.spec.not_before or now
-        if view.terminal or due > now - RESCUE_AFTER * (task.spec.not_before is not None):
+        if view.terminal or due > now - patience * (task.spec.not_before is not None):
             return
         order = make_order(task.key, task.uid, task.spec, now)
         if last is not None:
             waits = last.state == TaskState.BACKOFF
-            if max(last.at, last.next_at or last.at) > now - RESCUE_AFTER:
+            if max(last.at, last.next_at or last.at) > now - patience:
                 return
             attempt = last.attempt + 1 if waits else last.attempt
             order = Order(order.pool, order.envelope.model_copy(update={"attempt": attempt}), order.payload)
