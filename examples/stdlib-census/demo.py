@@ -39,6 +39,8 @@ from rich.text import Text
 POOL, NAMESPACE, SYSTEM = "census", "default", "millpond-system"
 FIRST_RESULT_SECONDS = 180.0
 """Until the first worker has started and listed the files: seconds when idle, a minute with cold caches."""
+DRAIN_SECONDS = 900.0
+"""Until all files are parsed: a minute or two on two idle cores. Past this something is stuck, and the demo says so."""
 REPORT_SECONDS, ZERO_SECONDS = 120, 120.0
 SAMPLE_LINES = 6
 DELETERS = 8
@@ -122,11 +124,14 @@ def run_tasks(cluster: Cluster, files: list[str], seen: Seen) -> None:
     manifests = make_batch(Work(POOL, "census.parse"), [[path] for path in files], Naming("parse"))
     created = Background(lambda: _create(cluster, manifests))
     sampled = False
+    end = time.monotonic() + DRAIN_SECONDS
 
     def until(view: View) -> bool:
         nonlocal sampled
         seen.look(view.pools.values(), view.workers.values())
         finished = created.done
+        if time.monotonic() > end:
+            raise DemoFailed(f"{len(view.open_tasks)} tasks have not ended within {DRAIN_SECONDS:g} s")
         if not sampled and seen.ended * 2 > len(files):
             sampled = True
             sample()

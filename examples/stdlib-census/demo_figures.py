@@ -16,6 +16,7 @@ from millpond_cli.rows import parse_time, status_of
 Object = dict[str, Any]
 SHOWN_FAILURES = 10
 UNEXPLAINED = "no reason given"
+EXPECTED_FAILURE = ": Unparsable: "
 UNKNOWN = "not recorded"
 
 
@@ -132,6 +133,8 @@ def broken_promises(figures: Figures, report: Object, workers_left: int) -> list
         broken.append(f"tasks ended as {', '.join(sorted(other))}, which nobody asked for")
     if unexplained := [line for line in figures.failures if line.endswith(UNEXPLAINED)]:
         broken.append(f"{len(unexplained)} tasks failed without a reason, such as {unexplained[0]}")
+    if surprising := [line for line in figures.failures if EXPECTED_FAILURE not in line and UNEXPLAINED not in line]:
+        broken.append(f"{len(surprising)} tasks failed for another reason than the parser's, such as {surprising[0]}")
     if report.get("parsed") != succeeded or report.get("files") != tasks:
         broken.append(f"the report counts {report.get('parsed')} parsed files, the tasks say {succeeded}")
     if figures.busy_stopped:

@@ -51,6 +51,7 @@ RELEASED = [CLAIMED, {"phase": "Queued", "reason": "Released"}, CLAIMED, {"phase
         ([make_task("t", "Running"), FAILED], [], 0, "have not ended"),
         ([make_task("t", "Cancelled"), FAILED], [], 0, "nobody asked for"),
         ([make_task("good"), make_task("t", "Failed")], [], 0, "without a reason"),
+        ([make_task("good"), make_task("t", "Failed", error={"type": "OSError"})], [], 0, "another reason"),
         ([make_task("a"), make_task("b")], [], 0, "the report counts"),
         ([make_task("good"), FAILED], [make_worker("Stopped", ["Idle", "Busy", "Stopped"])], 0, "while busy"),
         ([make_task("good"), FAILED], [make_worker("Failed", ["Idle", "Failed"], in_flight=1)], 0, "while busy"),
