@@ -4,6 +4,8 @@ Only `on.event` handlers, so no object gets a finalizer or an annotation, and wi
 at all. A watch that misses something (a 410 relist sends no DELETED) is healed by the caches' resync.
 """
 
+import asyncio
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,7 +48,7 @@ class NoProgress(kopf.ProgressStorage):
         return essence
 
 
-def make_settings() -> kopf.OperatorSettings:
+def make_settings(namespace: str) -> kopf.OperatorSettings:
     """Quiet and prompt: kopf logs only warnings, and a worker gives its place back at once (facts: idle_timeout)."""
     settings = kopf.OperatorSettings()
     settings.persistence.diffbase_storage = NoDiffBase()
@@ -56,13 +58,15 @@ def make_settings() -> kopf.OperatorSettings:
     settings.queueing.idle_timeout = 0.05
     settings.queueing.worker_limit = 100
     settings.watching.server_timeout = 300
+    # A Role in one namespace may not list namespaces and kinds, and need not: neither changes under a release.
+    settings.scanning.disabled = bool(namespace)
     settings.watching.connect_timeout = 10
     settings.networking.error_backoffs = (0.2, 0.5, 1, 1, 2, 2, 2, 3, 5)
     return settings
 
 
-def make_registry(caches: Iterable[Cache]) -> kopf.OperatorRegistry:
-    """One `on.event` handler for each cache."""
+def make_registry(caches: Iterable[Cache], loop: asyncio.AbstractEventLoop) -> kopf.OperatorRegistry:
+    """One `on.event` handler for each cache, which hands what it sees over to `loop`."""
     registry = kopf.OperatorRegistry()
 
     # In a pod the mounted token; elsewhere the kubeconfig (a registry of one's own starts without a login).
@@ -71,13 +75,13 @@ def make_registry(caches: Iterable[Cache]) -> kopf.OperatorRegistry:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
     for cache in caches:
-        _register(registry, cache)
+        _register(registry, cache, loop)
     return registry
 
 
-def _register(registry: kopf.OperatorRegistry, cache: Cache) -> None:
+def _register(registry: kopf.OperatorRegistry, cache: Cache, loop: asyncio.AbstractEventLoop) -> None:
     async def observe(event: Any, **_: Any) -> None:
-        cache.observe(event["type"], dict(event["object"]))
+        loop.call_soon_threadsafe(cache.observe, event["type"], dict(event["object"]))
 
     if cache.plural == "pods":
         kopf.on.event("", "v1", "pods", labels={LABEL_POOL: kopf.PRESENT}, registry=registry)(observe)
@@ -88,13 +92,26 @@ def _register(registry: kopf.OperatorRegistry, cache: Cache) -> None:
 
 
 async def watch(caches: Iterable[Cache], namespace: str) -> None:
-    """Run kopf until it is cancelled or fails."""
-    await kopf.operator(
-        registry=make_registry(caches),
-        settings=make_settings(),
-        standalone=True,
-        # kopf would ask for the user's name, which a bare uid in a container does not have.
-        identity=Identity("millpond-operator"),
-        clusterwide=not namespace,
-        namespaces=[namespace] if namespace else [],
-    )
+    """Run kopf until it is cancelled or fails.
+
+    In a thread of its own: on the main thread kopf would take SIGTERM over, and the Lease would not be released.
+    """
+    registry = make_registry(caches, asyncio.get_running_loop())
+    stop = threading.Event()
+
+    async def operate() -> None:
+        await kopf.operator(
+            registry=registry,
+            settings=make_settings(namespace),
+            standalone=True,
+            # kopf would ask for the user's name, which a bare uid in a container does not have.
+            identity=Identity("millpond-operator"),
+            clusterwide=not namespace,
+            namespaces=[namespace] if namespace else [],
+            stop_flag=stop,
+        )
+
+    try:
+        await asyncio.to_thread(lambda: asyncio.run(operate()))
+    finally:
+        stop.set()
