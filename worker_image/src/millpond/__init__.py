@@ -17,8 +17,16 @@ from millpond.app import App
 from millpond.client import Client
 from millpond.context import Context
 from millpond.errors import (
+    ArgumentsNotSerializable,
+    ArgumentsTooLarge,
+    BrokerRefused,
     MillpondError,
     NonRetryable,
+    NotConnected,
+    PoolNotFound,
+    PriorityNotFound,
+    QueueFull,
+    ResultTimeout,
     Retry,
     TaskCancelled,
     TaskExpired,
@@ -28,10 +36,18 @@ from millpond.handle import TaskHandle
 
 __all__ = [
     "App",
+    "ArgumentsNotSerializable",
+    "ArgumentsTooLarge",
+    "BrokerRefused",
     "Client",
     "Context",
     "MillpondError",
     "NonRetryable",
+    "NotConnected",
+    "PoolNotFound",
+    "PriorityNotFound",
+    "QueueFull",
+    "ResultTimeout",
     "Retry",
     "RetryPolicy",
     "TaskCancelled",
