@@ -69,7 +69,7 @@ def remove_everything(kube: Kube) -> None:
 
 
 def read_leader(kube: Kube) -> str:
-    """The name of the operator pod that leads, or nothing."""
+    """The holder of the operators' Lease: a pod's name and a mark of its process; or nothing."""
     try:
         lease = kube.within(NAMESPACE).get("leases", OPERATOR)
     except Refused as error:
@@ -77,6 +77,11 @@ def read_leader(kube: Kube) -> str:
             return ""
         raise
     return str(lease["spec"].get("holderIdentity") or "")
+
+
+def pod_of(leader: str) -> str:
+    """The pod of a holder."""
+    return leader.rpartition("_")[0]
 
 
 def read_operator_log(kube: Kube) -> list[dict[str, Any]]:

@@ -1,0 +1,18 @@
+"""A pool at zero wakes when a task is published. The figures beside a plain poll: `make bench`."""
+
+import asyncio
+
+from tests.support.logs import forward_nats
+from tests.support.reaction import measure
+from tests.support.stage import Stage
+
+ROUNDS = 5
+BOUND_MS = 5_000.0
+"""Generous, for a machine that does other things; a quiet one takes about 100 ms."""
+
+
+def test_publish_wakes_a_pool_at_zero(stage: Stage) -> None:
+    with forward_nats(stage.kube) as url:
+        figures = asyncio.run(measure(stage, url, ROUNDS))
+    print(f"\npublish → Deployment patched: {figures}")
+    assert figures.p50 < BOUND_MS
