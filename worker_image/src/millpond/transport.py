@@ -23,72 +23,42 @@ from nats.aio.client import Client as Connection
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as Inner
 
+from millpond.answers import (
+    Fenced,
+    Message,
+    QueueFull,
+    Refused,
+    Stored,
+    StreamMissing,
+    TransportError,
+    Unconfirmed,
+    is_absent,
+    make_refusal,
+    read_sequence,
+    read_stored,
+)
+
+__all__ = [
+    "Fenced",
+    "Hooks",
+    "Message",
+    "Publish",
+    "QueueFull",
+    "Refused",
+    "Stored",
+    "StreamMissing",
+    "Subscription",
+    "Transport",
+    "TransportError",
+    "Unconfirmed",
+]
+
 TIMEOUT = 5.0
 """Seconds that a request may take before it counts as unconfirmed; a healthy server answers in milliseconds."""
 _SWEEP = 0.25
 """Seconds between looks for requests past their time: one timer for all is cheaper than one each."""
 SCHEDULE_TTL = "168h"
 """How long a due message may wait in MILLPOND_DELAYED for its pool's stream to take it."""
-ERR_WRONG_SEQUENCE = 10071
-ERR_MAXIMUM_REACHED = 10077
-ERR_STREAM_NOT_FOUND = 10059
-
-
-class TransportError(Exception):
-    """Base of what a request to the broker can end with."""
-
-
-class Fenced(TransportError):
-    """The subject's last sequence is not the expected one: somebody else wrote in between. `current` is the last."""
-
-    def __init__(self, description: str) -> None:
-        super().__init__(description)
-        digits = description.rpartition(":")[2].strip()
-        self.current: int | None = int(digits) if digits.isdigit() else None
-
-
-class QueueFull(TransportError):
-    """The stream holds as many messages as it may; nothing was stored."""
-
-
-class StreamMissing(TransportError):
-    """No stream takes this subject (or the one to read does not exist); nothing was stored."""
-
-
-class Refused(TransportError):
-    """The server said no for another reason; nothing was stored."""
-
-
-class Unconfirmed(TransportError):
-    """No answer (time or connection ran out). It is NOT known whether it was done: read again and decide again."""
-
-
-@dataclass(slots=True, frozen=True)
-class Message:
-    """A message as it arrived. `status` is a server's control status such as `404`, empty for real messages."""
-
-    subject: str
-    reply: str
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def status(self) -> str:
-        return self.headers.get("Status", "") if not self.body else ""
-
-    @property
-    def description(self) -> str:
-        return self.headers.get("Description", "")
-
-
-@dataclass(slots=True, frozen=True)
-class Stored:
-    """A message of a stream with its sequence."""
-
-    sequence: int
-    subject: str
-    headers: Mapping[str, str]
-    body: bytes
 
 
 @dataclass(slots=True, frozen=True)
@@ -250,12 +220,12 @@ class Transport:
         answer = await self._ask(subject, body, sent or None, options.timeout)
         if answer.status == "503":
             raise StreamMissing(f"no stream takes {subject}: is the pool (and its operator) there?")
-        return _stored_sequence(answer)
+        return read_sequence(answer)
 
     async def read_last(self, stream: str, subject: str, *, timeout: float = TIMEOUT) -> Stored | None:
         """The last message of `subject`, None when there is none."""
         answer = await self._ask(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", None, timeout)
-        return _stored(answer) if not _absent(answer, stream) else None
+        return read_stored(answer) if not is_absent(answer, stream) else None
 
     async def read_log(self, stream: str, subject: str, *, timeout: float = TIMEOUT) -> list[Stored]:
         """Every message that `stream` keeps of `subject`, oldest first (a task's log holds at most 32)."""
@@ -266,14 +236,14 @@ class Transport:
             if answer.status:
                 last.append(answer)
                 return True
-            found.append(_stored(answer))
+            found.append(read_stored(answer))
             return False
 
         last: list[Message] = []
         ask = {"seq": 1, "next_by_subj": subject, "batch": 2 * subjects.EVENTS_PER_TASK}
         await self._collect(f"$JS.API.DIRECT.GET.{stream}", json.dumps(ask).encode(), None, take, timeout)
         if last[0].status != "204":
-            _absent(last[0], stream)
+            is_absent(last[0], stream)
         return found
 
     async def schedule(
@@ -296,7 +266,7 @@ class Transport:
         answer = await self.request(f"$JS.API.STREAM.PURGE.{subjects.STREAM_DELAYED}", ask)
         reply = json.loads(answer.body)
         if "error" in reply:
-            raise _refusal(reply["error"])
+            raise make_refusal(reply["error"])
         return int(reply.get("purged", 0))
 
     async def api(self, name: str, body: object = None, *, timeout: float = TIMEOUT) -> dict[str, object]:
@@ -306,7 +276,7 @@ class Transport:
         reply: dict[str, object] = json.loads(answer.body)
         error = reply.get("error")
         if isinstance(error, dict):
-            raise _refusal(error)
+            raise make_refusal(error)
         return reply
 
     async def _ask(self, subject: str, body: bytes, headers: dict[str, str] | None, timeout: float) -> Message:
@@ -390,45 +360,3 @@ class Transport:
 
 def _message(msg: Msg) -> Message:
     return Message(msg.subject, msg.reply, msg.headers or {}, msg.data)
-
-
-def _stored(answer: Message) -> Stored:
-    headers = answer.headers
-    return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers, answer.body)
-
-
-def _absent(answer: Message, stream: str) -> bool:
-    """Whether a direct get found nothing; raises when its stream is missing or the server could not read."""
-    match answer.status:
-        case "":
-            return False
-        case "404":
-            return True
-        case "503":
-            raise StreamMissing(f"stream {stream} does not exist (or direct reads of it are off)")
-        case _:
-            raise Unconfirmed(f"{stream} could not be read: {answer.status} {answer.description}")
-
-
-def _stored_sequence(answer: Message) -> int:
-    """The sequence in a publish answer; the typed error it stands for otherwise."""
-    try:
-        reply = json.loads(answer.body)
-    except ValueError:
-        raise Unconfirmed(f"not a stream's answer: {answer.body[:80]!r}") from None
-    if "error" in reply:
-        raise _refusal(reply["error"])
-    return int(reply["seq"])
-
-
-def _refusal(error: Mapping[str, object]) -> TransportError:
-    """The typed error of a JetStream API error."""
-    code, kind, text = error.get("code"), error.get("err_code"), str(error.get("description", ""))
-    if kind == ERR_WRONG_SEQUENCE:
-        return Fenced(text)
-    if kind == ERR_MAXIMUM_REACHED:
-        return QueueFull(text)
-    if kind == ERR_STREAM_NOT_FOUND:
-        return StreamMissing(text)
-    # Other 503s are a server that starts, elects a leader or is overloaded: it may be different in a moment.
-    return Unconfirmed(text) if code == 503 else Refused(f"{text} (JetStream error {kind})")

@@ -1,0 +1,112 @@
+"""What NATS answers, as data and as typed errors: messages, stored messages, refusals. Pure.
+
+Owns the meaning of statuses and JetStream error codes; `transport` sends, this reads. Code imports these names from
+`transport`, which offers them together with what raises them.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ERR_WRONG_SEQUENCE = 10071
+ERR_MAXIMUM_REACHED = 10077
+ERR_STREAM_NOT_FOUND = 10059
+
+
+class TransportError(Exception):
+    """Base of what a request to the broker can end with."""
+
+
+class Fenced(TransportError):
+    """The subject's last sequence is not the expected one: somebody else wrote in between. `current` is the last."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description)
+        digits = description.rpartition(":")[2].strip()
+        self.current: int | None = int(digits) if digits.isdigit() else None
+
+
+class QueueFull(TransportError):
+    """The stream holds as many messages as it may; nothing was stored."""
+
+
+class StreamMissing(TransportError):
+    """No stream takes this subject (or the one to read does not exist); nothing was stored."""
+
+
+class Refused(TransportError):
+    """The server said no for another reason; nothing was stored."""
+
+
+class Unconfirmed(TransportError):
+    """No answer (time or connection ran out). It is NOT known whether it was done: read again and decide again."""
+
+
+@dataclass(slots=True, frozen=True)
+class Message:
+    """A message as it arrived. `status` is a server's control status such as `404`, empty for real messages."""
+
+    subject: str
+    reply: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def status(self) -> str:
+        return self.headers.get("Status", "") if not self.body else ""
+
+    @property
+    def description(self) -> str:
+        return self.headers.get("Description", "")
+
+
+@dataclass(slots=True, frozen=True)
+class Stored:
+    """A message of a stream with its sequence."""
+
+    sequence: int
+    subject: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def read_stored(answer: Message) -> Stored:
+    headers = answer.headers
+    return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers, answer.body)
+
+
+def is_absent(answer: Message, stream: str) -> bool:
+    """Whether a direct get found nothing; raises when its stream is missing or the server could not read."""
+    match answer.status:
+        case "":
+            return False
+        case "404":
+            return True
+        case "503":
+            raise StreamMissing(f"stream {stream} does not exist (or direct reads of it are off)")
+        case _:
+            raise Unconfirmed(f"{stream} could not be read: {answer.status} {answer.description}")
+
+
+def read_sequence(answer: Message) -> int:
+    """The sequence in a publish answer; the typed error it stands for otherwise."""
+    try:
+        reply = json.loads(answer.body)
+    except ValueError:
+        raise Unconfirmed(f"not a stream's answer: {answer.body[:80]!r}") from None
+    if "error" in reply:
+        raise make_refusal(reply["error"])
+    return int(reply["seq"])
+
+
+def make_refusal(error: Mapping[str, object]) -> TransportError:
+    """The typed error of a JetStream API error."""
+    code, kind, text = error.get("code"), error.get("err_code"), str(error.get("description", ""))
+    if kind == ERR_WRONG_SEQUENCE:
+        return Fenced(text)
+    if kind == ERR_MAXIMUM_REACHED:
+        return QueueFull(text)
+    if kind == ERR_STREAM_NOT_FOUND:
+        return StreamMissing(text)
+    # Other 503s are a server that starts, elects a leader or is overloaded: it may be different in a moment.
+    return Unconfirmed(text) if code == 503 else Refused(f"{text} (JetStream error {kind})")
