@@ -1,0 +1,76 @@
+"""Conditions: what they say, and when their time moves."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from millpond_operator.decisions.conditions import Fact, PoolFacts, decide_pool_facts, make_conditions
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=1)
+
+
+def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
+    first = make_conditions([], [Fact("Ready", False, "WorkersStarting", "0 of 1")], NOW, 1)
+    same = make_conditions(first, [Fact("Ready", False, "WorkersStarting", "0 of 2")], LATER, 2)
+    assert same[0].last_transition_time == NOW
+    assert (same[0].message, same[0].observed_generation) == ("0 of 2", 2)
+    changed = make_conditions(same, [Fact("Ready", True, "WorkersReady")], LATER, 2)
+    assert changed[0].last_transition_time == LATER
+
+
+def test_an_unknown_fact_is_unknown_and_a_long_message_is_cut() -> None:
+    (made,) = make_conditions([], [Fact("Ready", None, "Why", "x" * 5000)], NOW, 1)
+    assert made.status == "Unknown"
+    assert len(made.message) == 1024
+
+
+def facts(**changes: object) -> PoolFacts:
+    base: dict[str, object] = {
+        "ready": 0,
+        "desired": 0,
+        "current": 0,
+        "decision_reason": "Steady",
+        "decision_message": "0 waiting",
+        "queue_ready": True,
+    }
+    return PoolFacts(**(base | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("seen", "ready", "degraded"),
+    [
+        pytest.param(facts(), (True, "AtZero"), (False, "AllWell"), id="at zero and nothing to do"),
+        pytest.param(facts(queue_ready=False), (False, "QueueMissing"), (False, "AllWell"), id="no queue yet"),
+        pytest.param(
+            facts(desired=2, current=2, ready=1),
+            (False, "WorkersStarting"),
+            (False, "AllWell"),
+            id="one of two is ready",
+        ),
+        pytest.param(
+            facts(desired=2, current=2, ready=2), (True, "WorkersReady"), (False, "AllWell"), id="two of two are ready"
+        ),
+        pytest.param(
+            facts(desired=1, current=1, trouble=("ErrImagePull", "no such image")),
+            (False, "ErrImagePull"),
+            (True, "ErrImagePull"),
+            id="the image is broken",
+        ),
+        pytest.param(
+            facts(desired=1, current=1, ready=1, trouble=("HandlerMissing", "no handler x")),
+            (True, "WorkersReady"),
+            (True, "HandlerMissing"),
+            id="ready, but a handler is missing",
+        ),
+    ],
+)
+def test_ready_and_degraded(seen: PoolFacts, ready: tuple[bool, str], degraded: tuple[bool, str]) -> None:
+    told = {fact.type: (fact.holds, fact.reason) for fact in decide_pool_facts(seen)}
+    assert told["Ready"] == ready
+    assert told["Degraded"] == degraded
+    assert set(told) == {"Ready", "Scaling", "Degraded", "Paused"}
+
+
+def test_scaling_tells_the_decision_while_the_number_differs() -> None:
+    told = {f.type: f for f in decide_pool_facts(facts(desired=3, current=1, decision_reason="ScaleUp"))}
+    assert (told["Scaling"].holds, told["Scaling"].reason) == (True, "ScaleUp")
