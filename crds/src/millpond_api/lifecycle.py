@@ -84,6 +84,7 @@ WORKER_TRANSITIONS: tuple[Transition, ...] = (
     *(Transition(s, _W.LOST, "heartbeats missed") for s in _LIVE),
     *(Transition(_W.LOST, s, "heartbeats are back") for s in _LIVE),
     Transition(_W.LOST, _W.STOPPED, "its pod is gone"),
+    Transition(_W.STARTING, _W.STOPPED, "its pod is gone"),
     *(Transition(s, _W.FAILED, "crashed, OOMKilled or evicted") for s in (*_LIVE, _W.LOST)),
     *(Transition(s, _W.STARTING, "its container started again") for s in (_W.FAILED, _W.STOPPED)),
 )

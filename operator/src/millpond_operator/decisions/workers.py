@@ -6,9 +6,10 @@ of a newer process (another incarnation) outweighs an older end. Silence makes i
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 
 from millpond_api.events import Beat, InFlight, WorkerEvent
-from millpond_api.lifecycle import WORKER_ENDED, WorkerState
+from millpond_api.lifecycle import WORKER_ENDED, WORKER_TRANSITIONS, WorkerState
 from millpond_api.v1alpha1 import WorkerStatus
 from millpond_api.v1alpha1.worker import RunningTask, WorkerTransition
 
@@ -149,16 +150,47 @@ def _transitions(
     newest = steps[-1].at if steps else None
     for event in events:
         if newest is None or event.at > newest:
-            _append(steps, WorkerTransition(state=event.state, at=event.at, reason=event.reason, count=event.flips))
-    if not steps or steps[-1].state != verdict.state:
-        _append(steps, WorkerTransition(state=verdict.state, at=at, reason=verdict.reason))
+            told = WorkerTransition(state=event.state, at=event.at, reason=event.reason, count=event.flips)
+            _append(steps, told, verdict.ended)
+    _append(steps, WorkerTransition(state=verdict.state, at=at, reason=verdict.reason), verdict.ended)
     return steps[-KEPT:]
 
 
-def _append(steps: list[WorkerTransition], step: WorkerTransition) -> None:
-    """Idle⇄Busy flips are folded into the last pair, so that the steps that matter are not pushed out."""
-    flips = ("Idle", "Busy")
-    if len(steps) >= 2 and step.state in flips and steps[-1].state in flips and steps[-2].state == step.state:
-        before = steps.pop(-2)
-        step = step.model_copy(update={"count": before.count + step.count})
+def _append(steps: list[WorkerTransition], step: WorkerTransition, ended: Ended | None) -> None:
+    """Add a step, unless the worker is in that state already.
+
+    Steps that nobody saw are filled in by the shortest way through the state machine: a kubelet restarts a container
+    faster than it tells that it ended, and a worker's own word may be lost or late. Idle⇄Busy flips are folded pair by
+    pair, so that the steps that matter are not pushed out; the first flip stays in its place, the times are the latest.
+    """
+    last = steps[-1].state if steps else None
+    if last == step.state:
+        return
+    for state in _way(last, step.state) if last else ():
+        reason = ended.reason if ended and state in WORKER_ENDED else "NotSeen"
+        _fold(steps, WorkerTransition(state=state, at=step.at, reason=reason))
+    _fold(steps, step)
+
+
+def _fold(steps: list[WorkerTransition], step: WorkerTransition) -> None:
+    flips = (WorkerState.IDLE, WorkerState.BUSY)
+    if len(steps) >= 3 and all(known.state in flips for known in (*steps[-3:], step)):
+        first, second = steps.pop(-3), steps.pop(-2)
+        steps[-1] = steps[-1].model_copy(update={"count": steps[-1].count + first.count})
+        step = step.model_copy(update={"count": step.count + second.count})
     steps.append(step)
+
+
+@cache
+def _way(source: str, target: str) -> tuple[str, ...]:
+    """The states between two states on a shortest way through the table; none where one step leads there."""
+    ways: list[tuple[str, ...]] = [(source,)]
+    seen = {source}
+    for way in ways:
+        for step in WORKER_TRANSITIONS:
+            if step.source == way[-1] and step.target == target:
+                return way[1:]
+            if step.source == way[-1] and step.target not in seen:
+                seen.add(step.target)
+                ways.append((*way, step.target))
+    return ()
