@@ -130,7 +130,7 @@ def deliver(s: State, k: int, worker: Worker, broken: Broken) -> Iterator[Step]:
 def decide(s: State, k: int, worker: Worker, broken: Broken) -> Iterator[Step]:
     """Read the log and decide (protocol, step 2)."""
     last, seq, attempt = s.last, len(s.events), worker.attempt
-    if last and (s.terminal or last.attempt > attempt or last == Event("Backoff", attempt)):
+    if outcome_stands(s, attempt):
         yield f"{k} finds {last}", s.with_worker(k, Worker("consequences", attempt, seq, last))
     elif s.expired:
         yield f"{k} finds it late", s.with_worker(k, Worker("commit", attempt, seq, Event("Expired", attempt)))
@@ -141,6 +141,12 @@ def decide(s: State, k: int, worker: Worker, broken: Broken) -> Iterator[Step]:
     if s.budget.releases:
         released = s.with_worker(k, IDLE).spending(s.budget._replace(releases=s.budget.releases - 1))
         yield f"{k} hands back unclaimed", released
+
+
+def outcome_stands(s: State, attempt: int) -> bool:
+    """Whether nothing is left to run for the attempt."""
+    last = s.last
+    return last is not None and (s.terminal or last.attempt > attempt or last == Event("Backoff", attempt))
 
 
 def lost_runs(events: Iterable[Event], attempt: int) -> int:
@@ -179,6 +185,10 @@ def commit(s: State, k: int, worker: Worker, broken: Broken) -> Iterator[Step]:
     if worker.known != len(s.events) and broken is not Broken.FENCE:
         fenced = Worker("ack", worker.attempt, worker.known, outcome) if broken is Broken.ZOMBIE_ACK else IDLE
         yield f"{k} fenced: drops everything, never acks", s.with_worker(k, fenced)
+        if outcome_stands(s, worker.attempt):
+            # What a redelivery would find, without waiting for the lease to end (a cancelled task leaves at once).
+            found = Worker("consequences", worker.attempt, len(s.events), s.last)
+            yield f"{k} fenced by {s.last}: completes it", s.with_worker(k, found)
         return
     stored = s._replace(events=(*s.events, outcome))
     done = worker._replace(step="ack" if broken is Broken.ORDER else "consequences", known=len(stored.events))

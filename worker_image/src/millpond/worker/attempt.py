@@ -6,6 +6,7 @@ takes over the new delivery instead of running twice) and being fenced (it drops
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -162,6 +163,7 @@ class Attempt:
         if not stands:
             self.drop()
             self._log().warning("fenced: somebody else wrote the task's log after our claim; the result is dropped")
+            await self._complete_what_fenced()
         elif event.state == TaskState.QUEUED:
             await self.shop.journal.answer_latest(self._reply, NAK)
             return
@@ -170,6 +172,17 @@ class Attempt:
         self.drop()
         # After a deadline the handler may still be at it, and a thread cannot be stopped: its slot stays taken.
         await self._ended
+
+    async def _complete_what_fenced(self) -> None:
+        """If an outcome stands, do what a redelivery would: a cancelled task leaves the queue now, not a lease later.
+
+        Anything else in the log is somebody's claim of this very message, which we must not touch.
+        """
+        with contextlib.suppress(*PASSING):
+            view = await self.shop.journal.read(self.envelope.id)
+            decision = decide_claim(view, self.origin, self.shop.settings.poison_limit, utc_now())
+            if isinstance(decision, Finish):
+                await self._settle(decision.event)
 
     def _start(self, handler: Handler) -> None:
         envelope = self.envelope
