@@ -1,0 +1,129 @@
+"""The Deployment of a pool's workers: safe by default, told what it needs, and open to the user's template."""
+
+import json
+from typing import Any
+
+import pytest
+from millpond_api.v1alpha1 import WorkerPoolSpec
+from millpond_operator.resources.deployment import HASH, Owner, make_deployment, merge
+
+OWNER = Owner("team", "mill", "uid-1")
+URL = "nats://nats:4222"
+
+
+def make(replicas: int = 0, url: str = URL, **fields: Any) -> dict[str, Any]:
+    spec = WorkerPoolSpec.model_validate({"image": "mill:1", "app": "mill:app"} | fields)
+    return make_deployment(OWNER, spec, url, replicas)
+
+
+def pod(manifest: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = manifest["spec"]["template"]["spec"]
+    return found
+
+
+def worker(manifest: dict[str, Any]) -> dict[str, Any]:
+    return next(container for container in pod(manifest)["containers"] if container["name"] == "worker")
+
+
+def environment(manifest: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one.get("value", "") for one in worker(manifest)["env"]}
+
+
+def test_the_worker_has_no_rights_on_node_and_api_server() -> None:
+    manifest = make()
+    assert pod(manifest)["automountServiceAccountToken"] is False
+    assert pod(manifest)["securityContext"]["runAsNonRoot"] is True
+    assert pod(manifest)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    context = worker(manifest)["securityContext"]
+    assert context["readOnlyRootFilesystem"] is True
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_kubelet_waits_longer_than_the_worker_drains() -> None:
+    manifest = make(shutdown={"gracePeriod": "1m30s"})
+    assert environment(manifest)["MILLPOND_GRACE"] == "90"
+    assert pod(manifest)["terminationGracePeriodSeconds"] == 95
+
+
+def test_a_rollout_takes_no_worker_away_before_another_is_ready() -> None:
+    assert make()["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_the_worker_is_told_its_pool() -> None:
+    told = environment(make(concurrency=4, timeouts={"lease": "7s"}, queue={"classes": ["urgent", "default"]}))
+    assert told["MILLPOND_NATS_URL"] == URL
+    assert (told["MILLPOND_NAMESPACE"], told["MILLPOND_POOL"], told["MILLPOND_APP"]) == ("team", "mill", "mill:app")
+    assert (told["MILLPOND_CONCURRENCY"], told["MILLPOND_LEASE"]) == ("4", "7")
+    assert told["MILLPOND_CLASSES"] == "urgent,default"
+    assert json.loads(told["MILLPOND_RETRY"])["max_attempts"] >= 1
+
+
+def test_a_users_variable_cannot_take_the_place_of_the_workers_own() -> None:
+    names = [one["name"] for one in worker(make(env=[{"name": "MILLPOND_POOL", "value": "other"}]))["env"]]
+    values = [one.get("value") for one in worker(make(env=[{"name": "MILLPOND_POOL", "value": "other"}]))["env"]]
+    # The kubelet takes the last of a name.
+    assert values[len(names) - 1 - names[::-1].index("MILLPOND_POOL")] == "mill"
+
+
+@pytest.mark.parametrize(
+    ("change", "changes"),
+    [
+        pytest.param({}, False, id="nothing"),
+        pytest.param({"image": "mill:2"}, True, id="image"),
+        pytest.param({"concurrency": 3}, True, id="concurrency"),
+        pytest.param({"url": "nats://other:4222"}, True, id="url"),
+        pytest.param({"replicas": 5}, False, id="replicas: set by the scale subresource alone"),
+        pytest.param({"scaling": {"maxWorkers": 3}}, False, id="scaling: no rollout for a bound"),
+        pytest.param({"queue": {"maxDepth": 3}}, False, id="depth: no rollout for the queue"),
+    ],
+)
+def test_the_hash_changes_with_what_the_pods_are_made_from(change: dict[str, Any], changes: bool) -> None:
+    before, after = (one["metadata"]["annotations"][HASH] for one in (make(), make(**change)))
+    assert (before != after) is changes
+
+
+def test_it_goes_with_its_pool() -> None:
+    (owner,) = make()["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == ("WorkerPool", "mill", "uid-1", True)
+
+
+def test_the_users_template_is_merged_by_names() -> None:
+    template = {
+        "metadata": {"labels": {"team": "a", "millpond.dev/pool": "other"}, "annotations": {"note": "b"}},
+        "spec": {
+            "nodeSelector": {"disk": "ssd"},
+            "containers": [
+                {"name": "worker", "volumeMounts": [{"name": "data", "mountPath": "/data"}]},
+                {"name": "sidecar", "image": "side:1"},
+            ],
+            "volumes": [{"name": "data", "emptyDir": {}}],
+        },
+    }
+    manifest = make(template=template)
+    assert pod(manifest)["nodeSelector"] == {"disk": "ssd"}
+    assert [container["name"] for container in pod(manifest)["containers"]] == ["worker", "sidecar"]
+    assert worker(manifest)["image"] == "mill:1"
+    assert [mount["name"] for mount in worker(manifest)["volumeMounts"]] == ["tmp", "data"]
+    labels = manifest["spec"]["template"]["metadata"]["labels"]
+    assert labels["team"] == "a"
+    assert manifest["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize(
+    ("base", "over", "merged"),
+    [
+        pytest.param({"a": 1}, {"b": 2}, {"a": 1, "b": 2}, id="keys of both"),
+        pytest.param({"a": {"b": 1}}, {"a": {"b": 2}}, {"a": {"b": 2}}, id="the user's value wins"),
+        pytest.param([{"name": "x", "v": 1}], [{"name": "x", "w": 2}], [{"name": "x", "v": 1, "w": 2}], id="by name"),
+        pytest.param([1, 2], [3], [3], id="plain lists are replaced"),
+    ],
+)
+def test_merging(base: Any, over: Any, merged: Any) -> None:
+    assert merge(base, over) == merged
+
+
+def test_an_image_given_only_in_the_template_is_kept() -> None:
+    template = {"spec": {"containers": [{"name": "worker", "image": "own:1"}]}}
+    spec = WorkerPoolSpec.model_validate({"app": "mill:app", "template": template})
+    assert worker(make_deployment(OWNER, spec, URL, 1))["image"] == "own:1"
