@@ -6,7 +6,9 @@ already dead (`stop` is idempotent) and keeps port and data over `restart` and `
 It must not be imported by anything that ships: the operator has its own broker package.
 """
 
+import contextlib
 import json
+import random
 import shutil
 import signal
 import socket
@@ -26,6 +28,7 @@ from nats.aio.client import Client as Connection
 from tests.support.eventually import eventually_sync
 
 START_TIMEOUT = 30.0
+OWN_PORTS = range(10_000, 15_000)
 
 
 def find_binary() -> str:
@@ -38,9 +41,12 @@ def find_binary() -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that no outgoing connection gets: a client that tries to reconnect to a dead server may else take its port."""
+    for port in random.sample(OWN_PORTS, len(OWN_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"no free port in {OWN_PORTS}")
 
 
 class NatsServer:

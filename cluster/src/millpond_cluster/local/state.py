@@ -7,6 +7,7 @@ processes themselves write their identity (processes.py). It must not start or s
 
 from __future__ import annotations
 
+import random
 import socket
 from enum import StrEnum
 from pathlib import Path
@@ -32,6 +33,14 @@ class ComponentRecord(BaseModel):
     cgroup: Path | None = None
 
 
+_OWN_PORTS = range(15_000, 30_000)
+"""Below what the kernel hands to outgoing connections (from 32768) and Kubernetes to NodePorts (from 30000).
+
+A port of the first kind may be some client's own when its server restarts; a client that tries again may even connect
+to itself (seen: "address already in use" after a SIGKILL of the API server).
+"""
+
+
 class Ports(BaseModel):
     """Chosen free when the cluster is made, kept as long as it lives."""
 
@@ -48,16 +57,29 @@ class Ports(BaseModel):
 
     @classmethod
     def choose(cls) -> Ports:
-        """Asks the kernel for free ones, holding all open until the last is chosen so that none comes twice."""
-        holders = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in cls.model_fields]
+        """Random free ones, all held open until the last is chosen so that none comes twice."""
+        holders: list[socket.socket] = []
         try:
-            for holder in holders:
-                holder.bind(("127.0.0.1", 0))
+            for port in random.sample(_OWN_PORTS, len(_OWN_PORTS)):
+                if (holder := _hold(port)) is not None:
+                    holders.append(holder)
+                if len(holders) == len(cls.model_fields):
+                    break
             numbers = [int(holder.getsockname()[1]) for holder in holders]
             return cls(**dict(zip(cls.model_fields, numbers, strict=True)))
         finally:
             for holder in holders:
                 holder.close()
+
+
+def _hold(port: int) -> socket.socket | None:
+    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        holder.bind(("127.0.0.1", port))
+    except OSError:
+        holder.close()
+        return None
+    return holder
 
 
 class ClusterState(BaseModel):
