@@ -1,15 +1,13 @@
 """Real nats-servers for the broker tier: one for the session, and one of its own for each test that hurts it."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from millpond import Client
 from millpond_api.broker import QueueConfig
 
 from tests.support.nats import NatsServer, ensure_pool
-from tests.support.workers import LEASE, Mill, connect
+from tests.support.workers import LEASE, Mill, running_mill
 
 
 @pytest.fixture(scope="session")
@@ -48,16 +46,3 @@ async def own_mill(own_nats_server: NatsServer, namespace: str, tmp_path: Path) 
     """The same on a server that this test may kill."""
     async with running_mill(own_nats_server, QueueConfig(namespace, "mill", lease=LEASE), tmp_path) as found:
         yield found
-
-
-@asynccontextmanager
-async def running_mill(server: NatsServer, queue: QueueConfig, directory: Path) -> AsyncIterator[Mill]:
-    await ensure_pool(server.url, queue)
-    async with Client.connect(server.url, namespace=queue.namespace) as client:
-        connection = await connect(server.url)
-        found = Mill(server, queue, client, directory, connection)
-        try:
-            yield found
-        finally:
-            found.stop_all()
-            await connection.close()

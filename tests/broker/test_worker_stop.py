@@ -1,12 +1,15 @@
 """Leaving: drain, grace period, release, cancel; no running task is interrupted without being given back."""
 
 import signal
+from pathlib import Path
 
 import pytest
 from millpond import TaskCancelled
+from millpond_api.broker import QueueConfig
 
 from tests.support.eventually import eventually
-from tests.support.workers import START, Mill
+from tests.support.nats import NatsServer
+from tests.support.workers import START, Mill, running_mill
 
 
 async def test_sigterm_lets_the_running_task_finish_and_ends_with_zero(mill: Mill) -> None:
@@ -113,6 +116,19 @@ async def test_cancel_stops_the_handler_and_the_cancellers_event_stands(mill: Mi
     assert await (await mill.client.submit(mill.queue.pool, "echo", [1])).result(timeout=START) == 1
     if handler == "attentive":
         await eventually((gate.directory / "noticed").exists, START)
+
+
+async def test_a_cancelled_running_task_leaves_the_queue_long_before_its_lease_ends(
+    nats_server: NatsServer, namespace: str, tmp_path: Path
+) -> None:
+    lease = 10 * START
+    async with running_mill(nats_server, QueueConfig(namespace, "mill", lease=lease), tmp_path) as mill:
+        await mill.start("w1")
+        gate = mill.gate("g")
+        task = await mill.client.submit(mill.queue.pool, "gate", [gate.path])
+        await gate.entered()
+        await task.cancel()
+        await mill.is_empty(timeout=START)
 
 
 async def test_an_rpc_that_cannot_be_read_is_answered_with_the_reason(mill: Mill) -> None:

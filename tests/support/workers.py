@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from millpond_api.events import Beat, RpcAnswer, TaskEvent, WorkerEvent
 from nats.aio.client import Client as Connection
 
 from tests.support.eventually import eventually
-from tests.support.nats import NatsServer
+from tests.support.nats import NatsServer, ensure_pool
 
 ROOT = Path(__file__).parents[2]
 LEASE = 2.0
@@ -180,3 +182,17 @@ class Gate:
 
 async def connect(url: str) -> Connection:
     return await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+
+
+@asynccontextmanager
+async def running_mill(server: NatsServer, queue: QueueConfig, directory: Path) -> AsyncIterator[Mill]:
+    """A pool on the server, worker processes in it, and an end to all of them."""
+    await ensure_pool(server.url, queue)
+    async with Client.connect(server.url, namespace=queue.namespace) as client:
+        connection = await connect(server.url)
+        found = Mill(server, queue, client, directory, connection)
+        try:
+            yield found
+        finally:
+            found.stop_all()
+            await connection.close()
