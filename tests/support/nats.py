@@ -41,7 +41,7 @@ def find_binary() -> str:
 
 
 def free_port() -> int:
-    """One that no outgoing connection gets: a client that tries to reconnect to a dead server may else take its port."""
+    """One that no outgoing connection gets: a client that reconnects to a dead server may else take its port."""
     for port in random.sample(OWN_PORTS, len(OWN_PORTS)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
