@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from millpond_cluster.local.processes import ProcessId, is_alive, kill, read_pid_file, read_process, spawn, stop
+
+from tests.support.eventually import eventually_sync
 
 SLEEPER = ["/bin/sleep", "60"]
 
@@ -79,3 +82,21 @@ def test_a_zombie_counts_as_gone() -> None:
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert not is_alive(process)
     child.returncode = -signal.SIGKILL  # read_process reaped it
+
+
+HEADLESS = """
+import ctypes, platform, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)  # exit of this thread alone
+"""
+
+
+def test_a_process_whose_main_thread_has_ended_counts_as_alive_until_its_last_thread_has(tmp_path: Path) -> None:
+    """As in the milliseconds after a SIGKILL: its ports are still taken, and a restart would fail to listen."""
+    process = spawn([sys.executable, "-c", HEADLESS], tmp_path / "pid", tmp_path / "log")
+    assert process is not None
+    state = Path(f"/proc/{process.pid}/stat")
+    eventually_sync(lambda: state.read_text().rpartition(")")[2].split()[0] == "Z", what="a main thread that has ended")
+    assert is_alive(process)
+    kill([process])
+    assert not is_alive(process)

@@ -45,9 +45,17 @@ def read_process(pid: int) -> ProcessId | None:
         boot = _BOOT_ID.read_text(encoding="utf-8")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    if stat.rpartition(")")[2].split()[0] in ("Z", "X"):
+    if stat.rpartition(")")[2].split()[0] in ("Z", "X") and not _has_threads(pid):
         return None
     return ProcessId(pid, f"{boot[:8]}:{_start_ticks(stat)}")
+
+
+def _has_threads(pid: int) -> bool:
+    """Whether threads are still ending behind a main thread that already has: until then its ports are taken."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1
+    except OSError:
+        return False
 
 
 def is_alive(process: ProcessId | None) -> bool:
