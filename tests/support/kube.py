@@ -42,7 +42,7 @@ def choose_cluster(config: pytest.Config, name: str, profile: str) -> None:
         option.cluster_name = name
     option.kind_bin = option.kind_bin or find_kind()
     option.kind_kubectl_bin = option.kind_kubectl_bin or shutil.which("kubectl")
-    option.kubeconfig = option.kubeconfig or str(make_kubeconfig_path(name))
+    option.kubeconfig = option.kubeconfig or str(make_kubeconfig_path(option.cluster_name))
     running = is_running(option.cluster_name)
     if running:
         shutil.copyfile(Cluster.up(option.cluster_name, profile).kubeconfig, option.kubeconfig)
