@@ -5,6 +5,8 @@ read is dropped with a log line: a worker of another version must not stop the o
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import pydantic
 import structlog
@@ -19,52 +21,51 @@ log = structlog.get_logger(__name__)
 
 DRAIN_TIMEOUT = 3.0
 
+Said = TypeVar("Said", bound=pydantic.BaseModel)
+
 
 async def subscribe_beats(transport: Transport, hear: Callable[[PoolKey, str, Beat], None]) -> Subscription:
     """`hear(pool, worker, beat)` for every heartbeat."""
-
-    async def on_message(message: Message) -> None:
-        try:
-            address = subjects.parse_beat(message.subject)
-            beat = Beat.model_validate_json(message.body)
-        except (ValueError, pydantic.ValidationError) as error:
-            log.warning("a heartbeat could not be read", subject=message.subject, error=str(error))
-            return
-        hear(PoolKey(address.namespace, address.pool), address.name, beat)
-
-    return await transport.subscribe("mp.beat.>", on_message)
+    return await _subscribe(transport, "mp.beat.>", _Reader(subjects.parse_beat, Beat), hear)
 
 
 async def subscribe_worker_events(
     transport: Transport, hear: Callable[[PoolKey, str, WorkerEvent], None]
 ) -> Subscription:
     """`hear(pool, worker, event)` for every stored transition of a worker."""
-
-    async def on_message(message: Message) -> None:
-        try:
-            _, address = subjects.parse_event(message.subject)
-            event = WorkerEvent.model_validate_json(message.body)
-        except (ValueError, pydantic.ValidationError) as error:
-            log.warning("a worker event could not be read", subject=message.subject, error=str(error))
-            return
-        hear(PoolKey(address.namespace, address.pool), address.name, event)
-
-    return await transport.subscribe("mp.feed.worker.>", on_message)
+    return await _subscribe(transport, "mp.feed.worker.>", _Reader(_event_address, WorkerEvent), hear)
 
 
 async def subscribe_task_events(transport: Transport, hear: Callable[[PoolKey, str, TaskEvent], None]) -> Subscription:
     """`hear(pool, task id, event)` for every stored transition of a task. A hint: the log is the truth."""
+    return await _subscribe(transport, "mp.feed.task.>", _Reader(_event_address, TaskEvent), hear)
 
+
+@dataclass(frozen=True)
+class _Reader(Generic[Said]):
+    """How a message's subject and body are read."""
+
+    address: Callable[[str], subjects.Address]
+    model: type[Said]
+
+
+def _event_address(subject: str) -> subjects.Address:
+    return subjects.parse_event(subject)[1]
+
+
+async def _subscribe(
+    transport: Transport, subject: str, reader: _Reader[Said], hear: Callable[[PoolKey, str, Said], None]
+) -> Subscription:
     async def on_message(message: Message) -> None:
         try:
-            _, address = subjects.parse_event(message.subject)
-            event = TaskEvent.model_validate_json(message.body)
+            address = reader.address(message.subject)
+            said = reader.model.model_validate_json(message.body)
         except (ValueError, pydantic.ValidationError) as error:
-            log.warning("a task event could not be read", subject=message.subject, error=str(error))
+            log.warning("what a worker said could not be read", subject=message.subject, error=str(error))
             return
-        hear(PoolKey(address.namespace, address.pool), address.name, event)
+        hear(PoolKey(address.namespace, address.pool), address.name, said)
 
-    return await transport.subscribe("mp.feed.task.>", on_message)
+    return await transport.subscribe(subject, on_message)
 
 
 async def subscribe_wake(transport: Transport, key: PoolKey, hear: Callable[[Message], None]) -> Subscription:
