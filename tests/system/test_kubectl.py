@@ -20,6 +20,7 @@ def test_get_and_describe_show_phase_worker_progress_and_reasons(stage: Stage) -
     (waiting,) = stage.submit("echo", [1])
     (failed,) = stage.submit("fail", ["no such customer"], prefix="failed")
     worker = stage.wait_running([running])[running]
+    stage.wait_ready(1)
     stage.wait(lambda: "step" in str(status_of(stage.kube.get("workers", worker)).get("running")), "progress")
     stage.wait(lambda: stage.pool().get("inFlight") == 1, "the pool's figures")
 
