@@ -45,10 +45,10 @@ POOL: Body = {
 
 @dataclass
 class Stage:
-    """One namespace. `pools` names what was made here."""
+    """One namespace. `figures` is what was measured here, for the end of the test run."""
 
     kube: Kube
-    pools: list[str] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
 
     @property
     def namespace(self) -> str:
@@ -58,7 +58,6 @@ class Stage:
         """A pool of the test app, with `spec` on top of the tests' own values."""
         manifest = {"apiVersion": API_VERSION, "kind": "WorkerPool", "metadata": {"name": name}}
         self.kube.create("workerpools", {**manifest, "spec": merge(POOL, spec)})
-        self.pools.append(name)
         return name
 
     def submit(self, handler: str, *batch: list[Any], pool: str = "work", prefix: str = "") -> list[str]:
@@ -74,6 +73,11 @@ class Stage:
                 if error.status != 409:
                     raise
         return names
+
+    def say(self, figure: str) -> None:
+        """Something measured: printed now, and again in the summary."""
+        print(f"\n{figure}")
+        self.figures.append(figure)
 
     # ---- looking
 

@@ -35,7 +35,7 @@ def test_census_scales_from_zero_and_back_without_stopping_a_busy_worker(stage: 
     decisions = stage.wait(lambda: _decisions_down_to_zero(stage), "the decision for zero in the ledger")
     woken = [decision for decision in decisions if decision["from"] == 0]
     assert woken, decisions
-    print(f"\nwoken by {woken[-1]['message']!r}, {woken[-1]['inputs'].get('wakeDelayMs')} ms after the first publish")
+    stage.say(f"woken by {woken[-1]['message']!r}, {woken[-1]['inputs'].get('wakeDelayMs')} ms after the first publish")
 
 
 def test_a_file_that_is_no_python_ends_as_failed_with_the_parsers_words(stage: Stage) -> None:

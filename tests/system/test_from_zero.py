@@ -14,5 +14,5 @@ BOUND_MS = 5_000.0
 def test_publish_wakes_a_pool_at_zero(stage: Stage) -> None:
     with forward_nats(stage.kube) as url:
         figures = asyncio.run(measure(stage, url, ROUNDS))
-    print(f"\npublish → Deployment patched: {figures}")
+    stage.say(f"publish → Deployment patched: {figures}")
     assert figures.p50 < BOUND_MS

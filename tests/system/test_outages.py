@@ -38,13 +38,13 @@ def test_nats_killed_and_moved_while_tasks_run_loses_none(stage: Stage) -> None:
     before = stage.phases()["Succeeded"]
     began = time.monotonic()
     stage.wait(lambda: stage.phases()["Succeeded"] >= before + 8, "tasks done after the kill")
-    print(f"\nNATS killed by SIGKILL: tasks went on, 8 more done after {time.monotonic() - began:.1f} s")
+    stage.say(f"NATS killed by SIGKILL: tasks went on, 8 more done after {time.monotonic() - began:.1f} s")
 
     uid = system.get("pods", NATS_POD)["metadata"]["uid"]
     system.kubectl("delete", "pod", NATS_POD, "--grace-period=1", "--wait=false")
     began = time.monotonic()
     stage.wait(lambda: _is_another_ready(system, uid), "another NATS pod on the same volume")
-    print(f"NATS pod deleted: another was ready after {time.monotonic() - began:.1f} s")
+    stage.say(f"NATS pod deleted: another was ready after {time.monotonic() - began:.1f} s")
     _assert_all_completed(stage, names)
 
 
@@ -60,7 +60,8 @@ def test_api_server_killed_while_tasks_run_leaves_every_status_right(stage: Stag
     names = _run_through(stage)
     began = time.monotonic()
     Cluster(cluster_name).restart("kube-apiserver")
-    print(f"\nthe API server was killed and answered again after {time.monotonic() - began:.1f} s")
+    stage.wait(stage.pool, "an answer of the API server")
+    stage.say(f"the API server was killed and answered again after {time.monotonic() - began:.1f} s")
     _assert_all_completed(stage, names)
     # The operators went on or came back: a new task on a new pool is served.
     stage.make_pool("later")

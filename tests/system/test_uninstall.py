@@ -24,10 +24,10 @@ def reinstalled(system: Kube) -> Iterator[Kube]:
     release.install(system.kubeconfig)
 
 
-def _uninstall(kube: Kube) -> None:
+def _uninstall(kube: Kube, stage: Stage) -> None:
     began = time.monotonic()
     assert release.uninstall(kube.kubeconfig)
-    print(f"\nhelm uninstall took {time.monotonic() - began:.1f} s")
+    stage.say(f"helm uninstall took {time.monotonic() - began:.1f} s")
     left = kube.kubectl("get", "pods", "--all-namespaces", "-l", OURS, "-o", "name").split()
     assert not [line for line in left if line.startswith("pod/")], left
 
@@ -36,7 +36,7 @@ def test_uninstall_keeps_waiting_tasks_for_the_next_install(reinstalled: Kube, s
     stage.make_pool(scaling={"maxWorkers": 1}, queue={"reclaimPolicy": "Retain"}, timeouts={"lease": "10s"})
     names = stage.submit("sleep", *([2.0, number] for number in range(12)))
     stage.wait(lambda: stage.phases()["Succeeded"] >= 1 and stage.phases()["Running"] == 1, "tasks under way")
-    _uninstall(reinstalled)
+    _uninstall(reinstalled, stage)
     volumes = reinstalled.within(release.NAMESPACE).kubectl("get", "persistentvolumeclaims", "-o", "name")
     assert "persistentvolumeclaim/" in volumes, "the queue's volume stays"
 
@@ -50,10 +50,10 @@ def test_uninstall_leaves_no_finalizer_that_blocks(reinstalled: Kube, stage: Sta
     stage.make_pool(scaling={"maxWorkers": 1}, timeouts={"lease": "10s"})
     names = stage.submit("sleep", *([3.0, number] for number in range(6)))
     stage.wait(lambda: stage.phases()["Running"] >= 1, "a busy worker")
-    _uninstall(reinstalled)
+    _uninstall(reinstalled, stage)
     began = time.monotonic()
     printed = stage.kube.kubectl("delete", "workerpool,task", "--all", f"--timeout={AT_ONCE:.0f}s")
     assert printed.count("deleted") == len(names) + 1
     reinstalled.kubectl("delete", "namespace", stage.namespace, "--timeout=60s")
-    print(f"pool, {len(names)} tasks and their namespace were deleted in {time.monotonic() - began:.1f} s")
+    stage.say(f"pool, {len(names)} tasks and their namespace were deleted in {time.monotonic() - began:.1f} s")
     reinstalled.kubectl("create", "namespace", stage.namespace)

@@ -57,35 +57,38 @@ def test_oomkilled_once_costs_no_attempt_and_the_task_completes(stage: Stage) ->
     assert task["result"] == 2
     assert task["attempts"] == 1
     assert steps_of(task) == ["Queued", "Running", "Running", "Succeeded"]
-    _assert_oom_is_told(stage, task["transitions"][1]["worker"])
+    _assert_end_is_told(stage, task["transitions"][1]["worker"], "OOMKilled", 137)
+    assert any("OOMKilled" in text and "memory" in text for text in stage.events("WorkerFailed"))
 
 
-def test_a_task_that_kills_every_worker_is_quarantined_as_poison(stage: Stage) -> None:
+@pytest.mark.parametrize(("handler", "reason", "code"), [("oom", "OOMKilled", 137), ("crash", "Error", 3)])
+def test_a_task_that_kills_every_worker_is_quarantined_as_poison(
+    stage: Stage, handler: str, reason: str, code: int
+) -> None:
     stage.make_pool(scaling={"minWorkers": 2, "maxWorkers": 2}, retry={"maxLostWorkers": 2})
     stage.wait_ready(2)
-    (name,) = stage.submit("oom", [])
+    (name,) = stage.submit(handler, [])
     task = stage.wait_ended([name])[name]
     assert phase(task) == "Failed"
     assert task["reason"].lower() == "poison", task
     assert steps_of(task) == ["Queued", "Running", "Running", "Failed"]
     for step in task["transitions"]:
         if step["phase"] == "Running":
-            _assert_oom_is_told(stage, step["worker"])
+            _assert_end_is_told(stage, step["worker"], reason, code)
     # The pool itself goes on.
     (good,) = stage.submit("echo", ["still here"])
     assert stage.wait_ended([good])[good]["result"] == "still here"
 
 
-def _assert_oom_is_told(stage: Stage, worker: str) -> None:
-    """The Worker says OOMKilled and 137, in its steps and, once its container started again, in its reason."""
+def _assert_end_is_told(stage: Stage, worker: str, reason: str, code: int) -> None:
+    """The Worker says how its container ended: in its steps and, once the container started again, in its reason."""
 
     def told() -> bool:
         status = status_of(stage.kube.get("workers", worker))
         failed = [step for step in status.get("transitions", []) if step["state"] == "Failed"]
-        assert [step["reason"] for step in failed] == ["OOMKilled"], status
-        assert "OOMKilled" in status["reason"], status
-        assert status["exitCode"] == 137, status
+        assert reason in [step["reason"] for step in failed], status
+        assert reason in status["reason"], status
+        assert status["exitCode"] == code, status
         return True
 
-    stage.wait(told, f"{worker} shown as OOMKilled")
-    assert any("OOMKilled" in text and "memory" in text for text in stage.events("WorkerFailed"))
+    stage.wait(told, f"{worker} shown as {reason}")
