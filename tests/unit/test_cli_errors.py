@@ -2,6 +2,7 @@
 
 import orjson
 import pytest
+from millpond_cli.cluster import split_name
 from millpond_cli.errors import CliError, Conflict, Expired, NotFound, Unreachable, refusal
 from millpond_cli.logreading import belongs, has_log, workers_of
 from millpond_cli.main import app
@@ -101,3 +102,19 @@ def test_pod_that_has_not_started_has_no_log_yet() -> None:
     assert not has_log({"status": {}})
     assert not has_log(pod({"waiting": {"reason": "ContainerCreating"}}))
     assert has_log(pod({"running": {}}))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "name"),
+    [
+        ("x", "", "x"),
+        ("task/x", "task", "x"),
+        ("tasks/x", "task", "x"),
+        ("task.millpond.dev/x", "task", "x"),
+        ("workerpool.millpond.dev/x", "pool", "x"),
+        ("mw/x", "worker", "x"),
+        ("pod/x", "pod", "x"),
+    ],
+)
+def test_names_are_taken_as_kubectl_prints_them(text: str, kind: str, name: str) -> None:
+    assert split_name(text) == (kind, name)

@@ -166,6 +166,16 @@ def _singular(plural: str) -> str:
     return {"workerpools": "pool"}.get(plural, plural.removesuffix("s"))
 
 
+OUR_WORDS = {"workerpool": "pool", "wp": "pool", "mt": "task", "mw": "worker"}
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """(kind, name) of `x`, `task/x` or kubectl's `task.millpond.dev/x`; the kind is empty, or the word that we use."""
+    kind, _, name = text.rpartition("/")
+    word = kind.partition(".")[0].lower().removesuffix("s")
+    return OUR_WORDS.get(word, word), name
+
+
 def connect(target: Target) -> Cluster:
     """The cluster that `target` names, as kubectl would find it. Nothing is sent yet."""
     # 0.7 s on this import: only commands that talk to a cluster pay for it.

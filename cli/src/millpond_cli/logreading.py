@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import orjson
 from millpond_api import LABEL_POOL
 
-from millpond_cli.cluster import Cluster, Object, Request
+from millpond_cli.cluster import Cluster, Object, Request, split_name
 from millpond_cli.errors import CliError, NotFound, Unreachable
 from millpond_cli.rows import status_of
 from millpond_cli.watching import Query, Set, Sync, follow
@@ -41,15 +41,15 @@ class Line:
 
 def find_source(cluster: Cluster, name: str) -> Source:
     """What `name` means: `pool/x`, `task/x`, `worker/x`, or the first of these three that exists."""
-    kind, separator, plain = name.partition("/")
+    kind, plain = split_name(name)
     makers = {"pool": _of_pool, "task": _of_task, "worker": _of_worker}
-    if separator:
+    if kind:
         if kind not in makers:
             raise CliError(f"{name!r}: write pool/NAME, task/NAME or worker/NAME")
         return makers[kind](cluster, plain)
     for make in makers.values():
         try:
-            return make(cluster, name)
+            return make(cluster, plain)
         except NotFound:
             continue
     raise NotFound(f"there is no pool, task or worker named {name} in namespace {cluster.namespace}")

@@ -45,7 +45,14 @@ def make_table(columns: Iterable[str], rows: Iterable[Row]) -> Table:
 
 
 def print_table(columns: Iterable[str], rows: list[Row]) -> None:
-    stdout().print(make_table(columns, rows))
+    """The table on stdout; a pipe gets no blanks at the ends of lines."""
+    console, table = stdout(), make_table(columns, rows)
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from millpond_cli.cluster import connect
+from millpond_cli.cluster import connect, split_name
 from millpond_cli.errors import CliError
 from millpond_cli.manifests import parse_seconds
 from millpond_cli.options import Target, with_target
@@ -24,7 +24,7 @@ def cancel(
     """Cancel tasks, waiting or running. Exit code 1 when one ended otherwise."""
     seconds = parse_seconds(timeout, "--timeout")
     cluster = connect(target)
-    names = [name.removeprefix("task/") for name in tasks]
+    names = [_named("task", text) for text in tasks]
     for name in names:
         cluster.patch("tasks", name, {"spec": {"cancel": True}})
         if no_wait:
@@ -46,10 +46,18 @@ def cancel(
 def unpin(target: Target, pool: Annotated[str, typer.Argument(help="The WorkerPool.")]) -> None:
     """Let a pool follow its queue again after `kubectl scale`."""
     cluster = connect(target)
-    name = pool.removeprefix("pool/")
+    name = _named("pool", pool)
     held = (cluster.read("workerpools", name).get("spec") or {}).get("replicas")
     if held is None:
         print(f"pool/{name} follows its queue: nothing held it")
         return
     cluster.patch("workerpools", name, {"spec": {"replicas": None}})
     print(f"pool/{name} follows its queue again (it was held at {held})")
+
+
+def _named(kind: str, text: str) -> str:
+    """The name in `x` or `task/x`; CliError when it names another kind."""
+    said, name = split_name(text)
+    if said not in ("", kind):
+        raise CliError(f"{text} is no {kind}: give the name of a {kind}")
+    return name

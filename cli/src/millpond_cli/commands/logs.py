@@ -8,6 +8,7 @@ import typer
 from millpond_cli.cluster import connect
 from millpond_cli.logreading import find_source, follow_logs, read_logs
 from millpond_cli.options import Target, with_target
+from millpond_cli.output import say
 
 
 @with_target
@@ -21,5 +22,9 @@ def logs(
     source = find_source(cluster, name)
     several = bool(source.pool) or len(source.pods) > 1
     lines = follow_logs(cluster, source, threading.Event()) if follow else read_logs(cluster, source)
+    silent = True
     for line in lines:
+        silent = False
         print(f"[{line.pod}] {line.text}" if several else line.text, flush=follow)
+    if silent:
+        say(f"the log of {', '.join(source.pods) or source.what} holds no line of {source.what}")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from millpond_cli.cluster import connect
+from millpond_cli.cluster import connect, split_name
 from millpond_cli.live import Watching, run_view
 from millpond_cli.options import EverywhereOption, Target, with_target
 
@@ -20,7 +20,7 @@ def watch(
 ) -> None:
     """Show pools and their workers as they change."""
     watching = Watching(
-        pool=pool.removeprefix("pool/"),
+        pool=split_name(pool)[1],
         everywhere=everywhere,
         with_tasks=until_idle,
         until=lambda view: until_idle and view.idle,
