@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from millpond_api.events import TaskError, TaskEvent
 from millpond_api.lifecycle import TASK_TRANSITIONS, TERMINAL, TaskView, fold_all
 from millpond_api.v1alpha1 import TaskStatus
-from millpond_operator.decisions.projection import INLINE_RESULT, project
+from millpond_operator.decisions.projection import INLINE_RESULT, is_news, project
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(hours=1)
@@ -91,6 +91,21 @@ def test_a_huge_traceback_is_cut_to_its_end() -> None:
     assert status.error is not None
     assert len(status.error.traceback) == 4096
     assert status.error.traceback.endswith("the end")
+
+
+@pytest.mark.parametrize(
+    ("last", "news"),
+    [
+        pytest.param(event(7, "Succeeded"), True, id="the next event"),
+        pytest.param(event(5, "Running"), True, id="the same event again"),
+        pytest.param(event(4, "Backoff"), False, id="an older event"),
+        pytest.param(
+            event(99, "Running").model_copy(update={"sequence": 1}), True, id="NATS lost its data: counted anew"
+        ),
+    ],
+)
+def test_an_event_is_news_by_its_sequence_or_when_nats_counts_anew_by_its_time(last: TaskEvent, news: bool) -> None:
+    assert is_news(status_of(event(5, "Running")), last) is news
 
 
 # ---- for every log

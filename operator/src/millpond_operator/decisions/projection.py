@@ -21,6 +21,16 @@ INLINE_RESULT = 64 * 1024
 TRACEBACK = 4 * 1024
 
 
+def is_news(before: TaskStatus, last: TaskEvent) -> bool:
+    """Whether the log's last event is not older than the status.
+
+    Its sequence tells, unless NATS lost its data and counts from one again: then the event is later than every step
+    that the status knows of.
+    """
+    known = max((step.at for step in before.transitions), default=None)
+    return last.sequence >= before.observed_sequence or known is None or last.at > known
+
+
 def project(before: TaskStatus, view: TaskView, now: datetime, generation: int) -> TaskStatus:
     """The status that the log stands for; `before` itself when the log is empty."""
     last = view.last

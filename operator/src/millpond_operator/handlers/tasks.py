@@ -25,7 +25,7 @@ from millpond_operator.cluster.workqueue import WorkQueue
 from millpond_operator.cluster.writer import Target
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.decisions.conditions import Fact, make_conditions
-from millpond_operator.decisions.projection import project
+from millpond_operator.decisions.projection import is_news, project
 from millpond_operator.decisions.tasks import Do, PoolView, Step, decide_task, make_retry
 from millpond_operator.handlers.world import World
 
@@ -219,8 +219,11 @@ class TaskController:
             return
         task = _parse(body)
         view = await broker.read_view(self.world.transport, task.pool, task.uid)
-        if view.last is None or view.last.sequence < task.status.observed_sequence:
+        if view.last is None or not is_news(task.status, view.last):
             return
+        if view.last.sequence < task.status.observed_sequence:
+            # NATS has lost its data and counts anew: what was written before has no rank any more.
+            self.world.writer.forget(task.target)
         before = task.status.model_copy(
             update={"task_id": task.uid, "queued_at": task.status.queued_at or self._submitted.get(task.uid)}
         )
