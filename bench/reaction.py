@@ -29,13 +29,9 @@ VARIANTS = {"push wake (the default)": "true", "1 s poll alone": "false"}
 def run_variant(node: Kube, push: str, rounds: int) -> Figures:
     """The rounds with the operator set to push or not."""
     release.install(node.kubeconfig, {"env": {"MILLPOND_PUSH_WAKE": push}})
-    namespace = f"bench-{os.getpid()}-{push}"
-    node.kubectl("create", "namespace", namespace)
-    try:
-        with forward_nats(node) as url:
-            return asyncio.run(measure(Stage(node.within(namespace)), url, rounds))
-    finally:
-        node.kubectl("delete", "namespace", namespace, "--timeout=120s")
+    stage = Stage(release.make_namespace(node, f"bench-{os.getpid()}-{push}"))
+    with forward_nats(node) as url:
+        return asyncio.run(measure(stage, url, rounds))
 
 
 def print_figures(name: str, figures: Figures) -> None:

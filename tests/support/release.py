@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 RELEASE = NAMESPACE = "millpond-test"
 OPERATOR = f"{RELEASE}-operator"
 NATS_SERVICE, NATS_POD = f"{RELEASE}-nats", f"{RELEASE}-nats-0"
+MARK = "millpond.dev/system-test"
+"""Label of the namespaces that tests make."""
 DEMO = ("millpond", "millpond-system")
 APP_IMAGE, CENSUS_IMAGE = "localhost/millpond-test-app:dev", "localhost/stdlib-census:dev"
 WORKER_IMAGE = images.IMAGES["millpond-worker"].tag
@@ -62,8 +64,21 @@ def remove_demo(kubeconfig: Path) -> None:
         print(f"\nthe demo's release {release} was uninstalled (its data stays); `make demo` brings it back")
 
 
+def make_namespace(kube: Kube, name: str) -> Kube:
+    """A namespace of a test, marked as such."""
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {MARK: "true"}}}
+    kube.request("POST", "/api/v1/namespaces", manifest)
+    return kube.within(name)
+
+
+def remove_namespaces(kube: Kube) -> None:
+    """All that tests made, also those of a run that was killed: their pools would take the cores from this one."""
+    kube.kubectl("delete", "namespace", "-l", MARK, "--ignore-not-found", "--timeout=180s")
+
+
 def remove_everything(kube: Kube) -> None:
-    """The release and its namespace, with the queue's volume."""
+    """The tests' namespaces, the release and its namespace, with the queue's volume."""
+    remove_namespaces(kube)
     uninstall(kube.kubeconfig)
     kube.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
 

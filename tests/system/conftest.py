@@ -44,7 +44,9 @@ def node(kind_cluster: Any, cluster_name: str, pytestconfig: pytest.Config) -> K
     release.make_images(cluster_name)
     pytestconfig.stash[FIGURES].append(f"images built and loaded in {time.monotonic() - began:.1f} s")
     release.remove_demo(kubeconfig)
-    return Kube(kubeconfig)
+    kube = Kube(kubeconfig)
+    release.remove_namespaces(kube)
+    return kube
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +62,5 @@ def system(node: Kube, pytestconfig: pytest.Config) -> Iterator[Kube]:
 @pytest.fixture
 def stage(system: Kube, namespace: str, pytestconfig: pytest.Config) -> Iterator[Stage]:
     """A namespace of its own; its deletion goes on while the next test runs."""
-    system.kubectl("create", "namespace", namespace)
-    yield Stage(system.within(namespace), pytestconfig.stash[FIGURES])
+    yield Stage(release.make_namespace(system, namespace), pytestconfig.stash[FIGURES])
     system.kubectl("delete", "namespace", namespace, "--wait=false")

@@ -56,4 +56,4 @@ def test_uninstall_leaves_no_finalizer_that_blocks(reinstalled: Kube, stage: Sta
     assert printed.count("deleted") == len(names) + 1
     reinstalled.kubectl("delete", "namespace", stage.namespace, "--timeout=60s")
     stage.say(f"pool, {len(names)} tasks and their namespace were deleted in {time.monotonic() - began:.1f} s")
-    reinstalled.kubectl("create", "namespace", stage.namespace)
+    release.make_namespace(reinstalled, stage.namespace)
