@@ -47,7 +47,17 @@ def run_tier(tier: str, extra: Sequence[str]) -> Outcome:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="millpond-tests-") as directory:
         report = Path(directory) / "report.xml"
-        command = [sys.executable, "-u", "-m", "pytest", f"tests/{tier}", "-v", "--tb=short", f"--junitxml={report}"]
+        command = [
+            sys.executable,
+            "-u",
+            "-m",
+            "pytest",
+            f"tests/{tier}",
+            "-v",
+            "--tb=short",
+            "--durations=5",
+            f"--junitxml={report}",
+        ]
         code = run_child([*command, *extra])
         seconds = time.monotonic() - began
         if report.exists():

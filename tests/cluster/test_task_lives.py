@@ -119,8 +119,11 @@ def test_a_deadline_that_passes_in_the_queue_expires_the_task(works: Works, pool
 def test_a_deadline_that_passes_while_it_runs_expires_the_task(works: Works, pool: str) -> None:
     works.make_pool(pool)
     works.start_worker(pool)
+    works.make_task(f"{pool}-first", pool)
+    # The worker is up: what comes next starts at once.
+    works.reaches(f"{pool}-first", "Succeeded")
     gate = works.gate("gate")
-    works.make_task(f"{pool}-a", pool, "gate", [gate.path], deadline=moment(12))
+    works.make_task(f"{pool}-a", pool, "gate", [gate.path], deadline=moment(6))
     gate.entered()
     status = works.reaches(f"{pool}-a", "Expired")
     assert status["attempts"] == 1
