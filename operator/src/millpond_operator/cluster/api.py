@@ -77,6 +77,8 @@ class Api:
                 _config.load_incluster_config(client_configuration=configuration)
             except _config.ConfigException:
                 await _config.load_kube_config(client_configuration=configuration)
+        # aiohttp would look for a netrc file on every request: 30 % of a patch's CPU (measured).
+        configuration.client_session_kwargs = {"trust_env": False}
         return cls(kubernetes_client.ApiClient(configuration), asyncio.Semaphore(in_flight))
 
     async def __aenter__(self) -> Self:

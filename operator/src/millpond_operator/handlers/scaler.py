@@ -78,6 +78,8 @@ class Scaler:
         if spec is None:
             return
         memory = self.world.memory[key]
+        if lag is not None:
+            lag += len(self.world.admitting.get(key, ()))
         memory.lag = lag
         decision = decide(self._observe(key, lag), make_policy(spec), memory.scaling, time.monotonic())
         memory.scaling, memory.decision = decision.memory, decision

@@ -68,6 +68,8 @@ class TaskController:
     def _on_task(self, old: Body | None, new: Body | None) -> None:
         self._count(old, -1)
         self._count(new, 1)
+        if old is None and new is not None and _phase(new) == "Pending":
+            self.world.admitting[_pool_key(new)].add(key_of(new))
         if new is None:
             assert old is not None
             self._submitted.pop(old["metadata"]["uid"], None)
@@ -129,6 +131,9 @@ class TaskController:
         """Take the step that the object asks for."""
         body = self.world.tasks.get(*key)
         gone = self._deleted.pop(key, None)
+        seen = body or gone
+        if seen is not None:
+            self.world.admitting[_pool_key(seen)].discard(key)
         if gone is not None:
             await self._end_deleted(_parse(gone))
         if body is None or "deletionTimestamp" in body["metadata"]:
@@ -282,8 +287,7 @@ class TaskController:
 
     def _count(self, body: Body | None, by: int) -> None:
         if body is not None:
-            pool = PoolKey(body["metadata"]["namespace"], body["spec"]["pool"])
-            self.world.phases[pool][_phase(body)] += by
+            self.world.phases[_pool_key(body)][_phase(body)] += by
 
 
 def make_order(key: Key, uid: str, spec: TaskSpec, now: datetime) -> Order:
@@ -299,6 +303,10 @@ def make_order(key: Key, uid: str, spec: TaskSpec, now: datetime) -> Order:
     )
     payload = {"args": spec.args, "kwargs": spec.kwargs}
     return Order(PoolKey(key.namespace, spec.pool), envelope, payload, spec.not_before)
+
+
+def _pool_key(body: Body) -> PoolKey:
+    return PoolKey(body["metadata"]["namespace"], body["spec"]["pool"])
 
 
 def _phase(body: Body) -> str:

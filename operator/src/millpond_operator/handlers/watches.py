@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import kopf
+import uvloop
 from kopf._core.engines.peering import Identity
 from millpond_api import GROUP, LABEL_POOL, VERSION
 
@@ -112,6 +113,6 @@ async def watch(caches: Iterable[Cache], namespace: str) -> None:
         )
 
     try:
-        await asyncio.to_thread(lambda: asyncio.run(operate()))
+        await asyncio.to_thread(lambda: uvloop.run(operate()))
     finally:
         stop.set()

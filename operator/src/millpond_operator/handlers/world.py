@@ -71,6 +71,8 @@ class World:
     pool_workers: dict[PoolKey, set[Key]] = field(default_factory=lambda: defaultdict(set))
     worker_status: dict[Key, WorkerStatus] = field(default_factory=dict)
     phases: dict[PoolKey, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
+    admitting: dict[PoolKey, set[Key]] = field(default_factory=lambda: defaultdict(set))
+    """Task objects that were seen and not looked at yet: they are lag already, though no queue holds them."""
     started: float = 0.0
 
     def pool_keys(self) -> list[PoolKey]:
