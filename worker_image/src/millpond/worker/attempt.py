@@ -2,7 +2,8 @@
 
 Owns the order of those steps for one attempt. What they mean is decided in `outcomes`, written by `journal`, run by
 `executors`. It survives a lost broker (every step waits until it is certain), a redelivery of what it still runs (it
-takes over the new delivery instead of running twice) and being fenced (its result is dropped; only what has ended is acked).
+takes over the new delivery instead of running twice) and being fenced (its result is
+dropped; only what has ended is acked).
 """
 
 import asyncio
