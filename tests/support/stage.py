@@ -8,6 +8,7 @@ API server that is away for a while: that is "not yet".
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ PATIENCE = 150.0
 """Seconds for anything that must happen: a worker starts in 2 s here, in 30 s beside three Go builds."""
 LOOK_EVERY = 0.15
 """Seconds between two looks: the API server shares two cores with what it is asked about."""
+CREATORS = 4
+"""Tasks created at once: with more the API server is the one that is busy."""
 
 POOL: Body = {
     "image": APP_IMAGE,
@@ -63,15 +66,18 @@ class Stage:
     def submit(self, handler: str, *batch: list[Any], pool: str = "work", prefix: str = "") -> list[str]:
         """One Task object for each list of arguments; their names."""
         names = [f"{prefix or handler.replace('.', '-')}-{number}" for number in range(len(batch))]
-        for name, args in zip(names, batch, strict=True):
+
+        def create(name: str, args: list[Any]) -> None:
             manifest = {"apiVersion": API_VERSION, "kind": "Task", "metadata": {"name": name}}
-            spec = {"pool": pool, "handler": handler, "args": args}
             try:
-                self.kube.create("tasks", {**manifest, "spec": spec})
+                self.kube.create("tasks", {**manifest, "spec": {"pool": pool, "handler": handler, "args": args}})
             except Refused as error:
                 # A create whose answer was lost is sent again by the client, and meets its own object.
                 if error.status != 409:
                     raise
+
+        with ThreadPoolExecutor(CREATORS) as executor:
+            list(executor.map(create, names, batch))
         return names
 
     def say(self, figure: str) -> None:

@@ -11,6 +11,8 @@ from tests.support.release import NAMESPACE, pod_of, read_leader
 from tests.support.stage import Stage, assert_untouched
 
 TASKS = 500
+SECONDS = 0.6
+"""On twenty slots 15 s in all: longer than it takes until somebody leads again."""
 TAKEOVER = 60.0
 """Seconds allowed; the Lease runs out after 10."""
 
@@ -29,7 +31,7 @@ def test_leader_killed_while_500_tasks_run_leaves_no_status_stale(stage: Stage, 
     stage.make_pool(concurrency=10, scaling={"minWorkers": 2, "maxWorkers": 2})
     stage.wait_ready(2)
     leader = stage.wait(lambda: read_leader(stage.kube), "a leader")
-    names = stage.submit("sleep", *([1.0, number] for number in range(TASKS)))
+    names = stage.submit("sleep", *([SECONDS, number] for number in range(TASKS)))
     stage.wait(lambda: stage.phases()["Succeeded"] >= TASKS // 20, "the first tasks done")
     fault(stage.kube.within(NAMESPACE), leader)
 

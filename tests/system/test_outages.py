@@ -10,11 +10,11 @@ from tests.support.logs import assert_statuses_tell_the_logs
 from tests.support.release import NAMESPACE, NATS_POD
 from tests.support.stage import Stage, phase
 
-TASKS = 120
+TASKS = 96
 
 
 def _run_through(stage: Stage) -> list[str]:
-    """A pool that takes about half a minute for its tasks, the first of them done."""
+    """Tasks for about 12 s of eight slots, the first of them done."""
     stage.make_pool(concurrency=4, scaling={"minWorkers": 2, "maxWorkers": 2})
     stage.wait_ready(2)
     names = stage.submit("sleep", *([1.0, number] for number in range(TASKS)))

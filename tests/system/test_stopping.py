@@ -9,11 +9,11 @@ CALM = {"lease": "10s"}
 
 
 def _busy_pool(stage: Stage, workers: int) -> list[str]:
-    """That many ready workers, each with a task, and as many tasks waiting; the names of all tasks."""
+    """That many ready workers, each with a task, and another task waiting; the names of all tasks."""
     stage.make_pool(scaling={"minWorkers": workers, "maxWorkers": workers}, timeouts=CALM)
     stage.wait_ready(workers)
     handlers = ("sleep", "sleep.sync")
-    names = [stage.submit(handlers[n % 2], [SECONDS, n], prefix=f"task-{n}")[0] for n in range(2 * workers)]
+    names = [stage.submit(handlers[n % 2], [SECONDS, n], prefix=f"task-{n}")[0] for n in range(workers + 1)]
     stage.wait(lambda: stage.phases()["Running"] >= workers, f"{workers} busy workers")
     return names
 

@@ -5,6 +5,7 @@ Runs on the session's release and installs it again, so that the tests after it 
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -14,6 +15,8 @@ from tests.support.stage import Stage, phase
 
 AT_ONCE = 20.0
 """Seconds for `kubectl delete` without an operator: a finalizer that nobody removes would take for ever."""
+TASKS = 12
+"""18 s for one worker: longer than it takes to see the first one done and uninstall."""
 OURS = "app.kubernetes.io/name in (millpond,millpond-worker)"
 
 
@@ -32,28 +35,32 @@ def _uninstall(kube: Kube, stage: Stage) -> None:
     assert not [line for line in left if line.startswith("pod/")], left
 
 
-def test_uninstall_keeps_waiting_tasks_for_the_next_install(reinstalled: Kube, stage: Stage) -> None:
-    stage.make_pool(scaling={"maxWorkers": 1}, queue={"reclaimPolicy": "Retain"}, timeouts={"lease": "10s"})
-    names = stage.submit("sleep", *([2.0, number] for number in range(12)))
-    stage.wait(lambda: stage.phases()["Succeeded"] >= 1 and stage.phases()["Running"] == 1, "tasks under way")
+def _is_under_way(stage: Stage) -> bool:
+    phases = stage.phases()
+    return phases["Succeeded"] >= 1 and phases["Running"] == 1
+
+
+def test_uninstall_blocks_no_deletion_and_keeps_what_waits_for_the_next_install(
+    reinstalled: Kube, stage: Stage
+) -> None:
+    doomed = Stage(release.make_namespace(reinstalled, f"{stage.namespace}-doomed"), stage.figures)
+    for one in (stage, doomed):
+        one.make_pool(scaling={"maxWorkers": 1}, queue={"reclaimPolicy": "Retain"}, timeouts={"lease": "10s"})
+        one.submit("sleep", *([1.5, number] for number in range(TASKS)))
+        one.wait(partial(_is_under_way, one), "tasks under way")
     _uninstall(reinstalled, stage)
+
+    began = time.monotonic()
+    printed = doomed.kube.kubectl("delete", "workerpool,task", "--all", f"--timeout={AT_ONCE:.0f}s")
+    assert printed.count("deleted") == TASKS + 1
+    reinstalled.kubectl("delete", "namespace", doomed.namespace, "--timeout=60s")
+    stage.say(f"pool, {TASKS} tasks and their namespace were deleted in {time.monotonic() - began:.1f} s")
     volumes = reinstalled.within(release.NAMESPACE).kubectl("get", "persistentvolumeclaims", "-o", "name")
     assert "persistentvolumeclaim/" in volumes, "the queue's volume stays"
+    before = stage.phases()
+    assert before["Succeeded"] < TASKS, "something must be left to run"
 
     release.install(reinstalled.kubeconfig)
-    ended = stage.wait_ended(names)
+    ended = stage.wait_ended(f"sleep-{number}" for number in range(TASKS))
     assert {phase(status) for status in ended.values()} == {"Succeeded"}
-    assert [status["attempts"] for status in ended.values()] == [1] * len(names)
-
-
-def test_uninstall_leaves_no_finalizer_that_blocks(reinstalled: Kube, stage: Stage) -> None:
-    stage.make_pool(scaling={"maxWorkers": 1}, timeouts={"lease": "10s"})
-    names = stage.submit("sleep", *([3.0, number] for number in range(6)))
-    stage.wait(lambda: stage.phases()["Running"] >= 1, "a busy worker")
-    _uninstall(reinstalled, stage)
-    began = time.monotonic()
-    printed = stage.kube.kubectl("delete", "workerpool,task", "--all", f"--timeout={AT_ONCE:.0f}s")
-    assert printed.count("deleted") == len(names) + 1
-    reinstalled.kubectl("delete", "namespace", stage.namespace, "--timeout=60s")
-    stage.say(f"pool, {len(names)} tasks and their namespace were deleted in {time.monotonic() - began:.1f} s")
-    release.make_namespace(reinstalled, stage.namespace)
+    assert [status["attempts"] for status in ended.values()] == [1] * TASKS
