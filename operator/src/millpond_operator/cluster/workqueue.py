@@ -1,6 +1,6 @@
 """A keyed work queue: each key is worked on by one worker at a time, and however often it is added, once.
 
-Owns order, de-duplication, delays and retries with backoff (1, 2, 4 … 60 s); it knows nothing about what a key means.
+Owns order, de-duplication, delays and retries with backoff (1, 2, 4 … 10 s); it knows nothing about what a key means.
 A key that is added while it is worked on is worked on again afterwards, so no change is missed. Survives any failure
 of the work: it is logged and tried again.
 """
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 Key = TypeVar("Key", bound=Hashable)
 
 FIRST_RETRY = 1.0
-LAST_RETRY = 60.0
+LAST_RETRY = 10.0
 
 
 class WorkQueue(Generic[Key]):
