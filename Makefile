@@ -46,7 +46,7 @@ generate: setup ## Write the generated files
 format: setup ## Format the code
 	@$(RUN) ruff format . && $(RUN) ruff check --fix .
 
-bench: setup ## Reaction time from zero (needs a cluster: make cluster-up)
+bench: setup ## Publish → Deployment patched, from zero, by push and by poll (needs a cluster: make cluster-up)
 	@$(RUN) python bench/reaction.py
 
 cluster-up: setup ## A real Kubernetes: PROFILE=control-plane|node|kwok
