@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from millpond import Client
 from millpond_cluster.api import Cluster
 
 from tests.support import nats
@@ -127,6 +128,29 @@ def test_tasks_made_while_no_operator_runs_are_submitted_at_its_start(own_works:
     own_works.start_worker(POOL)
     own_works.start_operator()
     assert stale(own_works.all_reach("Succeeded", POOL, 10)) == []
+
+
+def test_a_task_that_ended_before_its_submission_was_written_gets_its_status_from_the_next_leader(
+    own_works: Works,
+) -> None:
+    first = own_works.start_operator("operator-a")
+    own_works.make_pool(POOL)
+    own_works.pool_is_ready(POOL)
+    own_works.start_worker(POOL)
+    first.kill9()
+    uid = own_works.make_task("t0", POOL)["metadata"]["uid"]
+
+    async def submit_and_finish() -> None:
+        # What a leader does that is killed between its publish and its write.
+        async with Client.connect(own_works.server.url, namespace=own_works.namespace) as client:
+            handle = await client.submit(POOL, "echo", ["done"], task_id=uid)
+            await handle.result(LONG)
+
+    asyncio.run(submit_and_finish())
+    assert "status" not in own_works.task("t0")
+    # The resync would heal it in any case: here it never comes.
+    own_works.start_operator("operator-b", resync_seconds=3600)
+    own_works.all_reach("Succeeded", POOL, 1)
 
 
 def test_an_operator_killed_amid_200_submissions_submits_each_task_once(own_works: Works) -> None:

@@ -113,7 +113,7 @@ async def lead(settings: Settings, api: Api) -> None:
     for cache in (world.pools, world.deployments, world.workers, world.pods, world.tasks):
         await cache.resync(api)
     log.info("listed", pools=len(world.pools.objects), tasks=len(world.tasks.objects), pods=len(world.pods.objects))
-    tasks.project_live()
+    tasks.project_all()
     hands.heal()
 
     def reconnected() -> None:
@@ -183,7 +183,7 @@ async def _after_reconnect(
     """NATS may have come back without what it had, and events may have been missed."""
     await _ensure_shared(settings, transport)
     pools.forget_queues()
-    tasks.project_live()
+    tasks.project_all()
 
 
 async def _watch_silence(hands: WorkerController) -> None:

@@ -241,8 +241,19 @@ class TaskController:
 
     # ---- healing
 
+    def project_all(self) -> None:
+        """After a start or a reconnect, when events may have been missed: read the log of each task that has not ended.
+
+        A Pending one may have a log too: its submission reached the queue, and who made it was killed, or cut off,
+        before it could write so.
+        """
+        for key, body in self.world.tasks.objects.items():
+            if _phase(body) == "Pending":
+                self.projection.add(key)
+        self.project_live()
+
     def project_live(self) -> None:
-        """Read the log of every task that has not ended: after a start or a reconnect, events may have been missed."""
+        """Read the log of every task that was submitted and has not ended; look at the others again."""
         for key, body in self.world.tasks.objects.items():
             phase = _phase(body)
             if phase in LIVE:
