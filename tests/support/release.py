@@ -5,9 +5,7 @@ to go first: two cluster-wide operators would both write the same objects. Survi
 an upgrade when the release is there already.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
 from millpond_cluster.api import Cluster
 
@@ -97,18 +95,3 @@ def read_leader(kube: Kube) -> str:
 def pod_of(leader: str) -> str:
     """The pod of a holder."""
     return leader.rpartition("_")[0]
-
-
-def read_operator_log(kube: Kube) -> list[dict[str, Any]]:
-    """What the operators printed, as records: for the message of a test that fails."""
-    text = kube.within(NAMESPACE).kubectl("logs", f"deployment/{OPERATOR}", "--all-pods", "--tail=400", check=False)
-    lines = (line.partition("{")[2] for line in text.splitlines() if "{" in line)
-    return [_read_record("{" + line) for line in lines]
-
-
-def _read_record(line: str) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads(line)
-    except json.JSONDecodeError:
-        return {"event": line}
-    return record
