@@ -31,6 +31,7 @@ from millpond_operator.cluster.events import EventPoster
 from millpond_operator.cluster.leader import Identity, Leader, LeadershipLost
 from millpond_operator.cluster.writer import StatusWriter
 from millpond_operator.handlers.pools import PoolController
+from millpond_operator.handlers.rescuing import Rescuer
 from millpond_operator.handlers.scaler import Scaler
 from millpond_operator.handlers.tasks import TaskController
 from millpond_operator.handlers.watches import watch
@@ -109,11 +110,11 @@ async def lead(settings: Settings, api: Api) -> None:
     await _ensure_shared(settings, transport)
     await workers.subscribe_beats(transport, hands.on_beat)
     await workers.subscribe_worker_events(transport, hands.on_event)
-    await workers.subscribe_task_events(transport, tasks.on_event)
+    await workers.subscribe_task_events(transport, tasks.projector.on_event)
     for cache in (world.pools, world.deployments, world.workers, world.pods, world.tasks):
         await cache.resync(api)
     log.info("listed", pools=len(world.pools.objects), tasks=len(world.tasks.objects), pods=len(world.pods.objects))
-    tasks.project_all()
+    tasks.projector.project_all()
     hands.heal()
 
     def reconnected() -> None:
@@ -126,13 +127,13 @@ async def lead(settings: Settings, api: Api) -> None:
         watch(caches, settings.watch_namespace),
         pools.queue.run(),
         tasks.queue.run(),
-        tasks.projection.run(),
+        tasks.projector.queue.run(),
         hands.queue.run(),
         world.writer.run(),
         world.events.run(),
         scaler.run(),
         _watch_silence(hands),
-        _resync(world, pools, tasks, hands),
+        _resync(world, pools, Rescuer(world, tasks.projector), hands),
     )
 
 
@@ -183,7 +184,7 @@ async def _after_reconnect(
     """NATS may have come back without what it had, and events may have been missed."""
     await _ensure_shared(settings, transport)
     pools.forget_queues()
-    tasks.project_all()
+    tasks.projector.project_all()
 
 
 async def _watch_silence(hands: WorkerController) -> None:
@@ -192,7 +193,7 @@ async def _watch_silence(hands: WorkerController) -> None:
         hands.check_silence()
 
 
-async def _resync(world: World, pools: PoolController, tasks: TaskController, hands: WorkerController) -> None:
+async def _resync(world: World, pools: PoolController, rescuer: Rescuer, hands: WorkerController) -> None:
     """List and compare everything now and then: heals what a watch or an event did not tell."""
     while True:
         await asyncio.sleep(world.settings.resync_seconds)
@@ -202,7 +203,7 @@ async def _resync(world: World, pools: PoolController, tasks: TaskController, ha
             for key in world.pool_keys():
                 pools.queue.add(key)
             hands.heal()
-            await tasks.heal()
+            await rescuer.heal()
             await pools.sweep()
         except (ApiError, ApiUnreachable, wire.TransportError) as error:
             log.warning("the resync was cut short; the next one goes on", error=str(error))

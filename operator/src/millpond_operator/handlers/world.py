@@ -8,6 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from millpond.transport import Subscription, Transport
@@ -73,6 +74,8 @@ class World:
     phases: dict[PoolKey, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
     admitting: dict[PoolKey, set[Key]] = field(default_factory=lambda: defaultdict(set))
     """Task objects that were seen and not looked at yet: they are lag already, though no queue holds them."""
+    submitted: dict[str, datetime] = field(default_factory=dict)
+    """Uids of Tasks that this process put into a queue, and when, until their statuses say so."""
     started: float = 0.0
 
     def pool_keys(self) -> list[PoolKey]:

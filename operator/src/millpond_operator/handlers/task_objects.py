@@ -1,0 +1,68 @@
+"""A Task object as the operator's loops read it: parsed, named, and turned into an order for the broker. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from millpond_api.envelope import Envelope
+from millpond_api.v1alpha1 import TaskSpec, TaskStatus
+
+from millpond_operator.broker.tasks import Order
+from millpond_operator.cluster.cache import Body, Key, key_of
+from millpond_operator.cluster.writer import Target
+from millpond_operator.cluster_key import PoolKey
+from millpond_operator.decisions.tasks import make_retry
+
+LIVE = frozenset({"Queued", "Scheduled", "Running", "Backoff"})
+"""Phases of a task that was submitted and has not ended: its log is the truth."""
+
+
+@dataclass(frozen=True)
+class TaskObject:
+    """A Task object, parsed."""
+
+    key: Key
+    uid: str
+    generation: int
+    pool: PoolKey
+    spec: TaskSpec
+    status: TaskStatus
+
+    @property
+    def target(self) -> Target:
+        return Target("tasks", self.key.namespace, self.key.name, self.uid)
+
+
+def make_order(key: Key, uid: str, spec: TaskSpec, now: datetime) -> Order:
+    """The object as the broker takes it."""
+    envelope = Envelope(
+        id=uid,
+        handler=spec.handler,
+        task_class=spec.task_class,
+        enqueued=now,
+        deadline=spec.deadline,
+        retry=make_retry(spec.retry),
+        object=key.name,
+    )
+    payload = {"args": spec.args, "kwargs": spec.kwargs}
+    return Order(PoolKey(key.namespace, spec.pool), envelope, payload, spec.not_before)
+
+
+def pool_key(body: Body) -> PoolKey:
+    return PoolKey(body["metadata"]["namespace"], body["spec"]["pool"])
+
+
+def phase_of(body: Body) -> str:
+    return str((body.get("status") or {}).get("phase") or "Pending")
+
+
+def parse(body: Body) -> TaskObject:
+    spec = TaskSpec.model_validate(body["spec"])
+    meta = body["metadata"]
+    return TaskObject(
+        key_of(body),
+        meta["uid"],
+        meta.get("generation", 0),
+        PoolKey(meta["namespace"], spec.pool),
+        spec,
+        TaskStatus.model_validate(body.get("status") or {}),
+    )
