@@ -1,8 +1,8 @@
 """Shrinking: drain first, then mark, then lower the replicas by exactly the number of drained workers.
 
 Owns the steps and their order; who goes is `decisions.shrink`'s matter. A busy worker is never removed: an idle one
-says itself that it runs nothing and takes nothing more before its pod becomes the cheapest to delete. A leader that dies
-in between leaves drained workers behind; the next one finds them and removes them first, or replaces them if needed.
+says itself that it runs nothing and takes nothing more before its pod becomes the cheapest to delete. What a leader
+that dies in between leaves behind, drained workers, the next one finds first, and removes or replaces.
 """
 
 import asyncio

@@ -50,16 +50,12 @@ class TaskController:
                 self._deleted[key_of(old)] = old
                 self.queue.add(key_of(old))
             self.world.writer.forget(parse(old).target)
-        elif (
-            old is None
-            or phase_of(old) != phase_of(new)
-            or old["metadata"]["generation"] != new["metadata"]["generation"]
-        ):
+        elif old is None or phase_of(old) != phase_of(new) or _generation(old) != _generation(new):
             self.queue.add(key_of(new))
 
     def _on_pool(self, old: Body | None, new: Body | None) -> None:
         """A pool that appears or changes may be what Pending tasks wait for."""
-        if new is None or (old and old["metadata"]["generation"] == new["metadata"]["generation"]):
+        if new is None or (old and _generation(old) == _generation(new)):
             return
         self.wake_pending(PoolKey(*key_of(new)))
 
@@ -182,3 +178,7 @@ class TaskController:
     def _count(self, body: Body | None, by: int) -> None:
         if body is not None:
             self.world.phases[pool_key(body)][phase_of(body)] += by
+
+
+def _generation(body: Body) -> int:
+    return int(body["metadata"].get("generation", 0))
