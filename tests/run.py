@@ -14,13 +14,17 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = ("unit", "broker", "cluster", "system")
+STAGES = ((("unit", "broker"), ("cluster",)), (("system",),))
+"""What runs side by side: the cluster tier mostly waits. The system tier measures, and has the machine to itself."""
 NO_TESTS = 5
 """pytest's exit code when it collected nothing."""
 
@@ -58,7 +62,7 @@ def run_tier(tier: str, extra: Sequence[str]) -> Outcome:
             "--durations=5",
             f"--junitxml={report}",
         ]
-        code = run_child([*command, *extra])
+        code = run_child([*command, *extra], tier)
         seconds = time.monotonic() - began
         if report.exists():
             return read_report(tier, report, code, seconds)
@@ -66,27 +70,58 @@ def run_tier(tier: str, extra: Sequence[str]) -> Outcome:
     return Outcome(tier, 0, 0 if code == NO_TESTS else 1, 0, seconds, note)
 
 
-def run_child(command: Sequence[str]) -> int:
-    """Run to the end, come what may: a signal to us becomes an interrupt there, and its fixtures clean up."""
+def run_child(command: Sequence[str], label: str) -> int:
+    """Run to the end, come what may, each line of output behind its tier's name."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    child = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    CHILDREN.append(child)
+    try:
+        assert child.stdout is not None
+        for line in child.stdout:
+            sys.stdout.write(f"{label:<8}{line.decode(errors='replace')}")
+            sys.stdout.flush()
+        return child.wait()
+    finally:
+        CHILDREN.remove(child)
+
+
+CHILDREN: list["subprocess.Popen[bytes]"] = []
+"""The tiers that run now."""
+INTERRUPTED: list[int] = []
+"""Signals that arrived: the tiers that are left are not begun."""
+
+
+@contextmanager
+def passing_signals() -> Iterator[None]:
+    """A signal to us becomes an interrupt of every tier that runs, so that its fixtures clean up."""
 
     def pass_on(number: int, _: FrameType | None) -> None:
-        # A terminal's ctrl-C reaches the child by itself.
-        if number != signal.SIGINT:
-            child.send_signal(signal.SIGINT)
         INTERRUPTED.append(number)
+        # A terminal's ctrl-C reaches the children by itself.
+        if number != signal.SIGINT:
+            for child in list(CHILDREN):
+                child.send_signal(signal.SIGINT)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        return child.wait()
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-INTERRUPTED: list[int] = []
-"""Signals that arrived: the tiers that are left are not begun."""
+def run_stage(stage: Sequence[Sequence[str]], tiers: Sequence[str], extra: Sequence[str]) -> list[Outcome]:
+    """The stage's lanes side by side, in each lane one tier after the other."""
+
+    def run_lane(lane: Sequence[str]) -> list[Outcome]:
+        wanted = [tier for tier in lane if tier in tiers]
+        stopped = Outcome("", 0, 0, 0, 0.0, "interrupted")
+        return [replace(stopped, tier=tier) if INTERRUPTED else run_tier(tier, extra) for tier in wanted]
+
+    with ThreadPoolExecutor(len(stage)) as pool:
+        return [outcome for lane in pool.map(run_lane, stage) for outcome in lane]
 
 
 def read_report(tier: str, report: Path, code: int, seconds: float) -> Outcome:
@@ -146,12 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tiers", nargs="*", metavar="tier", help=f"{', '.join(TIERS)} (default: all)")
     tiers = read_tiers(parser.parse_args(given[:cut]).tiers)
-    outcomes: list[Outcome] = []
-    for tier in tiers:
-        if INTERRUPTED:
-            outcomes.append(Outcome(tier, 0, 0, 0, 0.0, "interrupted"))
-        else:
-            outcomes.append(run_tier(tier, given[cut + 1 :]))
+    extra = given[cut + 1 :]
+    with passing_signals():
+        outcomes = [outcome for stage in STAGES for outcome in run_stage(stage, tiers, extra)]
     print_table(outcomes)
     return 1 if problems(outcomes) else 0
 
