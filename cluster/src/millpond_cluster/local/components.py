@@ -6,6 +6,7 @@ is started; one that already runs is left alone. It must not know what the compo
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 
@@ -31,6 +32,7 @@ class Components:
     def __init__(self, paths: ClusterPaths, state: ClusterState) -> None:
         self._paths = paths
         self._state = state
+        self._recording = threading.Lock()
 
     def read_process(self, name: str) -> ProcessId | None:
         return processes.read_pid_file(self._paths.pid_file(name))
@@ -46,8 +48,10 @@ class Components:
     def ensure(self, command: Command) -> None:
         """Starts it unless it runs."""
         if self.read_process(command.name) is None:
-            self._state.components[command.name] = ComponentRecord(argv=command.argv, cgroup=command.cgroup)
-            write_state(self._paths, self._state)
+            # Independent components start side by side: one record at a time, or a write could miss the other's.
+            with self._recording:
+                self._state.components[command.name] = ComponentRecord(argv=command.argv, cgroup=command.cgroup)
+                write_state(self._paths, self._state)
             self._start(command.name)
 
     def restart(self, name: str) -> ProcessId:

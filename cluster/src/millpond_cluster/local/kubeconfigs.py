@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import threading
 from pathlib import Path
 
 
@@ -38,9 +39,9 @@ def write_kubeconfig(file: Path, *, server: str, cluster: str, certificates: Pat
 
 
 def write_private(file: Path, text: str) -> None:
-    """Replaces `file` at once; only its owner may read it."""
+    """Replaces `file` at once; only its owner may read it. Threads may write the same file: the last one stands."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    scratch = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
     scratch.touch(mode=0o600)
     scratch.write_text(text, encoding="utf-8")
     scratch.replace(file)
