@@ -54,6 +54,14 @@ def wake_delays(works: Works, pool: str) -> list[float]:
     return [entry["inputs"]["wakeDelayMs"] for entry in entries if "wakeDelayMs" in entry["inputs"]]
 
 
+def test_a_task_older_than_its_pool_has_its_wait_in_the_ledger_too(works: Works, pool: str) -> None:
+    """The first decision comes before anything listens to the new queue: the queue itself says since when it waits."""
+    works.make_task(f"{pool}-0", pool)
+    works.make_pool(pool, scaling={"maxWorkers": 5})
+    works.scales_to(pool, 1)
+    eventually_sync(lambda: wake_delays(works, pool), LONG, "a ledger entry with the delay")
+
+
 def test_without_push_the_tick_wakes_the_pool(own_works: Works) -> None:
     own_works.start_operator(push_wake="false")
     seconds = wake_seconds(own_works, "slow")

@@ -78,6 +78,14 @@ async def read_lag(transport: Transport, key: PoolKey) -> int | None:
     return int(info["state"]["messages"]) if info else None
 
 
+async def read_first_time(transport: Transport, key: PoolKey) -> float | None:
+    """When the oldest task of the queue was stored (epoch seconds, NATS's clock); None when it is empty."""
+    info = await _read(transport, subjects.pool_stream(*key))
+    if info is None or not info["state"]["messages"]:
+        return None
+    return datetime.fromisoformat(info["state"]["first_ts"]).timestamp()
+
+
 async def read_owners(transport: Transport) -> dict[PoolKey, dict[str, str]]:
     """The metadata of every pool's stream: whose it is and what is to become of it."""
     owners = {}

@@ -105,11 +105,26 @@ class Scaler:
             if not await self.replicas.set(key, decision.target):
                 return
             delay = None
-            if decision.current == 0 and memory.first_enqueued is not None:
-                delay = max(0.0, (time.time() - memory.first_enqueued) * 1000)
+            if decision.current == 0 and decision.reason == "ScaleUp" and self.world.settings.push_wake:
+                patched = time.time()
+                delay = max(0.0, (patched - await self._first_enqueued(key, patched)) * 1000)
                 metrics.WAKE_SECONDS.observe(delay / 1000)
             memory.first_enqueued = None
             self.replicas.record(key, decision, decision.target, delay)
+
+    async def _first_enqueued(self, key: PoolKey, patched: float) -> float:
+        """When the first task was enqueued: as the wake told, else as the queue says (a tick may come before the wake).
+
+        `patched` itself when the queue is still empty: the pool was scaled for a task on its way to it.
+        """
+        heard = self.world.memory[key].first_enqueued
+        if heard is not None:
+            return heard
+        try:
+            stored = await streams.read_first_time(self.world.transport, key)
+        except wire.TransportError:
+            return patched
+        return stored if stored is not None else patched
 
     def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
         async def guarded() -> None:
