@@ -92,7 +92,7 @@ class StatusWriter:
                 return
             entry.status = entry.status or status
             raise
-        except Exception:
+        except Exception:  # whatever it was, what was not written stays pending; the queue tries again
             entry.status = entry.status or status
             raise
         entry.written = text
