@@ -77,7 +77,11 @@ def test_workers_never_exceed_their_bound_however_long_the_queue_is(works: Works
     works.scales_to(pool, 2)
     eventually_sync(lambda: status_of(works, pool).get("lag") == 8, LONG, "a lag of 8")
     assert works.deployment_replicas(pool) == 2
-    assert "maxWorkers" in status_of(works, pool)["decisions"][0]["message"]
+    eventually_sync(
+        lambda: "maxWorkers" in condition(works.kube.get("workerpools", pool), "Scaling").get("message", ""),
+        LONG,
+        "the bound in the sentence",
+    )
 
 
 def test_kubectl_scale_holds_the_number_until_it_is_removed(works: Works, pool: str) -> None:
