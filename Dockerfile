@@ -6,6 +6,7 @@ WORKDIR /src
 # What is locked changes rarely and takes a minute; what we write changes often and takes seconds. So in this order.
 COPY scripts/requirements.py uv.lock ./
 COPY crds/pyproject.toml crds/
+COPY scaling/pyproject.toml scaling/
 COPY worker_image/pyproject.toml worker_image/
 COPY operator/pyproject.toml operator/
 RUN python3 -m venv /opt/millpond \
@@ -13,9 +14,10 @@ RUN python3 -m venv /opt/millpond \
  && /opt/millpond/bin/pip install --no-cache-dir --no-compile --quiet hatchling -r requirements.txt \
  && /opt/millpond/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/millpond/lib
 COPY crds crds
+COPY scaling scaling
 COPY worker_image worker_image
 COPY operator operator
-RUN /opt/millpond/bin/pip install --no-cache-dir --no-compile --no-deps --no-build-isolation --quiet ./crds ./worker_image ./operator \
+RUN /opt/millpond/bin/pip install --no-cache-dir --no-compile --no-deps --no-build-isolation --quiet ./crds ./scaling ./worker_image ./operator \
  && /opt/millpond/bin/pip uninstall --yes --quiet hatchling setuptools pip \
  && /opt/millpond/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/millpond/lib/python3*/site-packages/millpond*
 

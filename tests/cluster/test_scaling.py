@@ -108,13 +108,13 @@ def test_kubectl_scale_holds_the_number_until_it_is_removed(works: Works, pool: 
 def test_a_paused_pool_keeps_its_workers_whatever_the_queue_says(works: Works, pool: str) -> None:
     works.make_pool(pool, scaling={"minWorkers": 1, "maxWorkers": 5})
     works.scales_to(pool, 1)
-    works.kube.patch("workerpools", pool, {"spec": {"scaling": {"paused": True}}})
+    works.kube.patch("workerpools", pool, {"spec": {"scaling": {"pause": "All"}}})
     eventually_sync(lambda: condition(works.kube.get("workerpools", pool), "Paused").get("status") == "True", LONG)
     for number in range(3):
         works.make_task(f"{pool}-{number}", pool)
     eventually_sync(lambda: status_of(works, pool).get("lag") == 3, LONG, "the tasks seen in the queue")
     assert works.deployment_replicas(pool) == 1
-    works.kube.patch("workerpools", pool, {"spec": {"scaling": {"paused": False}}})
+    works.kube.patch("workerpools", pool, {"spec": {"scaling": {"pause": "None"}}})
     works.scales_to(pool, 3)
 
 

@@ -34,7 +34,7 @@ def test_every_field_of_every_kind_has_a_description(installed: Kube, plural: st
 
 def test_explain_tells_every_field_of_scaling(installed: Kube) -> None:
     said = installed.kubectl("explain", "workerpool.spec.scaling")
-    for field in ("minWorkers", "maxWorkers", "target", "scaleDown", "idleAfter", "paused"):
+    for field in ("minWorkers", "maxWorkers", "target", "scaleDown", "idleAfter", "pause"):
         assert field in said
     assert "Never more workers than this." in said
 

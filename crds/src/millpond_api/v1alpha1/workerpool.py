@@ -5,42 +5,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Model, Timestamp, rule
-
-
-class Target(Model):
-    """What the scaler aims for."""
-
-    lag_per_slot: float = Field(
-        default=1.0,
-        gt=0,
-        description="Waiting tasks that one slot may have in front of it. 1 starts a slot for every waiting task, "
-        "10 lets ten wait for each slot. Tasks in flight always count as one slot each.",
-    )
-
-
-class ScaleDown(Model):
-    """How fast workers go."""
-
-    stabilization: Duration = Field(
-        default="5s",
-        description="The pool shrinks only to the highest number of workers it needed within this time, so that a "
-        "short gap in the queue stops nobody.",
-    )
-
-
-class Scaling(Model):
-    """How many workers there are, and when."""
-
-    min_workers: int = Field(default=0, ge=0, le=10000, description="Never fewer workers than this. 0 scales to zero.")
-    max_workers: int = Field(default=10, ge=0, le=10000, description="Never more workers than this.")
-    target: Target = Field(default_factory=Target, description="What the scaler aims for.")
-    scale_down: ScaleDown = Field(default_factory=ScaleDown, description="How fast workers go.")
-    idle_after: Duration = Field(
-        default="15s", description="The queue must be empty for this long before the last workers go to minWorkers."
-    )
-    paused: bool = Field(
-        default=False, description="Hold the number of workers as it is. Workers go on with what is queued."
-    )
+from millpond_api.v1alpha1.scaling import Scaling
 
 
 class Queue(Model):
@@ -254,7 +219,7 @@ class WorkerPoolStatus(Model):
     selector: str = Field(default="", description="Label selector of the worker pods (for the scale subresource).")
     workers: WorkerCounts = Field(default_factory=WorkerCounts, description="Workers by state.")
     tasks: TaskCounts = Field(default_factory=TaskCounts, description="Task objects by phase.")
-    mode: str = Field(default="", description="Auto, Manual (kubectl scale) or Paused.")
+    mode: str = Field(default="", description="Auto, Manual (kubectl scale), Paused or Shadow.")
     decisions: list[Decision] = Field(
         default_factory=list, max_length=20, description="The last scaling decisions, newest first."
     )

@@ -52,7 +52,7 @@ class PoolFacts:
     decision_message: str
     queue_ready: bool
     trouble: tuple[str, str] | None = None
-    paused: bool = False
+    pause: str = "None"
 
 
 def decide_pool_facts(seen: PoolFacts) -> list[Fact]:
@@ -69,5 +69,5 @@ def decide_pool_facts(seen: PoolFacts) -> list[Fact]:
         ready = Fact("Ready", False, "WorkersStarting", f"{seen.ready} of {seen.desired} workers are ready")
     scaling = Fact("Scaling", seen.current != seen.desired, seen.decision_reason, seen.decision_message)
     degraded = Fact("Degraded", True, *seen.trouble) if seen.trouble else Fact("Degraded", False, "AllWell")
-    paused = Fact("Paused", seen.paused, "Paused" if seen.paused else "NotPaused")
+    paused = Fact("Paused", seen.pause != "None", f"Pause{seen.pause}" if seen.pause != "None" else "NotPaused")
     return [ready, scaling, degraded, paused]

@@ -146,7 +146,7 @@ class PoolController:
             decision_message=f"{message}; {memory.held}" if memory.held else message,
             queue_ready=memory.queue_ready,
             trouble=trouble,
-            paused=spec.scaling.paused,
+            pause=spec.scaling.pause,
         )
         generation = body["metadata"].get("generation", 0)
         return WorkerPoolStatus(
@@ -160,7 +160,11 @@ class PoolController:
             selector=selector(key.pool),
             workers=counts,
             tasks=TaskCounts(**{phase.lower(): n for phase, n in self.world.phases[key].items() if n > 0}),
-            mode="Manual" if spec.replicas is not None else "Paused" if spec.scaling.paused else "Auto",
+            mode="Manual"
+            if spec.replicas is not None
+            else "Paused"
+            if spec.scaling.pause != "None"
+            else spec.scaling.mode,
             decisions=memory.ledger[:LEDGER_LENGTH],
             conditions=make_conditions(before.conditions, decide_pool_facts(facts), now, generation),
         )

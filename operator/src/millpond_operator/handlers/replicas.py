@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 
 import structlog
 from millpond_api.v1alpha1.workerpool import Decision as LedgerEntry
+from millpond_scaling import Decision
 
 from millpond_operator import metrics
 from millpond_operator.cluster.api import ApiError, ApiUnreachable, path
 from millpond_operator.cluster_key import PoolKey
-from millpond_operator.decisions.scaling import Decision
 from millpond_operator.handlers.world import LEDGER_LENGTH, World
 from millpond_operator.resources.deployment import deployment_name
 

@@ -10,13 +10,11 @@ from collections.abc import Awaitable
 
 import structlog
 from millpond import transport as wire
-from millpond_api.durations import parse_duration
-from millpond_api.v1alpha1 import WorkerPoolSpec
+from millpond_scaling import Decision, Observation, decide, make_policy
 
 from millpond_operator import metrics
 from millpond_operator.broker import streams
 from millpond_operator.cluster_key import PoolKey
-from millpond_operator.decisions.scaling import Decision, Observation, Policy, decide
 from millpond_operator.decisions.workers import LOST_AFTER
 from millpond_operator.handlers.pools import PoolController
 from millpond_operator.handlers.replicas import Replicas
@@ -137,18 +135,3 @@ class Scaler:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def make_policy(spec: WorkerPoolSpec) -> Policy:
-    """The spec as the decision needs it."""
-    scaling = spec.scaling
-    return Policy(
-        min_workers=scaling.min_workers,
-        max_workers=scaling.max_workers,
-        slots=spec.concurrency,
-        lag_per_slot=scaling.target.lag_per_slot,
-        stabilization=parse_duration(scaling.scale_down.stabilization),
-        idle_after=parse_duration(scaling.idle_after),
-        paused=scaling.paused,
-        manual=spec.replicas,
-    )

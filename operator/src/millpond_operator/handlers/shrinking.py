@@ -10,12 +10,12 @@ import time
 
 import structlog
 from millpond_api.v1alpha1 import WorkerPoolSpec
+from millpond_scaling import Decision
 
 from millpond_operator.broker import workers
 from millpond_operator.cluster.api import ApiError, ApiUnreachable, path
 from millpond_operator.cluster.cache import Key
 from millpond_operator.cluster_key import PoolKey
-from millpond_operator.decisions.scaling import Decision
 from millpond_operator.decisions.shrink import Candidate, Step, decide_victims
 from millpond_operator.decisions.workers import LOST_AFTER, WorkerMemory
 from millpond_operator.handlers.replicas import Replicas

@@ -13,10 +13,10 @@ from millpond.transport import Message
 from millpond_api import subjects
 from millpond_api.envelope import MalformedTask, parse_envelope
 from millpond_api.v1alpha1 import WorkerPoolSpec
+from millpond_scaling import Decision
 
 from millpond_operator.broker import streams, workers
 from millpond_operator.cluster_key import PoolKey
-from millpond_operator.decisions.scaling import Decision
 from millpond_operator.handlers.world import World
 
 WAKE_GATHER = 0.01
@@ -37,7 +37,7 @@ class Waker:
         """Listen to the queue of a pool at zero, and stop listening when it is up."""
         memory = self.world.memory[key]
         asleep = decision.current == 0 and decision.target == 0 and self.world.settings.push_wake
-        wanted = asleep and spec.replicas is None and not spec.scaling.paused and memory.queue_ready
+        wanted = asleep and spec.replicas is None and spec.scaling.pause not in ("All", "Up") and memory.queue_ready
         if wanted and memory.wake is None and not memory.waking:
             memory.waking = True
             self._spawn(self._listen(key))

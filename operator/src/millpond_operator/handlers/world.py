@@ -15,13 +15,13 @@ from millpond.transport import Subscription, Transport
 from millpond_api import LABEL_POOL
 from millpond_api.v1alpha1 import WorkerPoolSpec, WorkerPoolStatus, WorkerStatus
 from millpond_api.v1alpha1.workerpool import Decision as LedgerEntry
+from millpond_scaling import Decision, Memory
 
 from millpond_operator.cluster.api import Api
 from millpond_operator.cluster.cache import Body, Cache, Key
 from millpond_operator.cluster.events import EventPoster, News
 from millpond_operator.cluster.writer import StatusWriter
 from millpond_operator.cluster_key import PoolKey
-from millpond_operator.decisions.scaling import Decision, Memory
 from millpond_operator.decisions.workers import WorkerMemory
 from millpond_operator.resources.deployment import deployment_name
 from millpond_operator.settings import Settings

@@ -6,9 +6,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millpond_operator.decisions.scaling import Decision, Memory, Observation, Policy, decide
+from millpond_scaling import Decision, Memory, Observation, Policy, decide
+from millpond_scaling.model import Behavior
 
-QUICK = Policy(min_workers=0, max_workers=10, slots=1, stabilization=5.0, idle_after=15.0)
+QUICK = Policy(min_workers=0, max_workers=10, slots=1, scale_down=Behavior(stabilization=5.0), idle_after=15.0)
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ TIMELINES = [
         QUICK, 1, [At(0, 5, None, 5, "HeartbeatsMissing")], id="heartbeats silent and a long queue → only more workers"
     ),
     pytest.param(
-        Policy(paused=True, max_workers=9),
+        Policy(pause="All", max_workers=9),
         2,
         [At(0, 50, 2, 2, "Paused"), At(99, 0, 0, 2, "Paused")],
         id="paused → held",
@@ -123,7 +124,7 @@ TIMELINES = [
         [At(0, 0, 0, 3, "Manual"), At(9, 99, 3, 3, "Manual"), At(10, None, None, 3, "Manual")],
         id="kubectl scale 3 → three, whatever the queue or maxWorkers say",
     ),
-    pytest.param(Policy(manual=0, paused=True), 4, [At(0, 9, 4, 0, "Manual")], id="kubectl scale 0 wins over paused"),
+    pytest.param(Policy(manual=0, pause="All"), 4, [At(0, 9, 4, 0, "Manual")], id="kubectl scale 0 wins over paused"),
 ]
 
 
@@ -155,7 +156,9 @@ def test_the_sentence_names_the_bound_that_changed_the_number() -> None:
 
 counts = st.integers(0, 500)
 policies = st.builds(
-    lambda low, more, slots, lag, window, idle: Policy(low, low + more, slots, lag, window, idle),
+    lambda low, more, slots, lag, window, idle: Policy(
+        low, low + more, slots, lag, scale_down=Behavior(window), idle_after=idle
+    ),
     st.integers(0, 20),
     st.integers(0, 50),
     st.integers(1, 16),
@@ -214,7 +217,7 @@ def test_a_longer_queue_never_gets_fewer_workers(
 def test_a_constant_load_settles_after_at_most_two_changes_and_stays(
     policy: Policy, lag: int, in_flight: int, start: int, tick: float
 ) -> None:
-    horizon = int((policy.stabilization + policy.idle_after) / tick) + 5
+    horizon = int((policy.scale_down.stabilization + policy.idle_after) / tick) + 5
     decisions = follow(policy, start, [(tick, lag, in_flight)] * min(horizon, 3000))
     targets = [start, *(decision.target for decision in decisions)]
     changes = [(a, b) for a, b in pairwise(targets) if a != b]

@@ -13,60 +13,9 @@ The result carries one sentence that feeds log, Event, condition and ledger alik
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-
-@dataclass(frozen=True)
-class Policy:
-    """The pool's spec, as far as the decision needs it. Times in seconds."""
-
-    min_workers: int = 0
-    max_workers: int = 10
-    slots: int = 1
-    lag_per_slot: float = 1.0
-    stabilization: float = 5.0
-    idle_after: float = 15.0
-    paused: bool = False
-    manual: int | None = None
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What was seen at one moment.
-
-    `lag` counts waiting and in-flight tasks, None when NATS did not answer; `in_flight` is None when workers that
-    should have reported did not; `current` is the Deployment's replicas, None when it does not exist yet.
-    """
-
-    lag: int | None
-    in_flight: int | None
-    current: int | None
-    wake_delay_ms: float | None = None
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What one decision leaves for the next: the needs seen within the window, and since when the queue is empty."""
-
-    needs: tuple[tuple[float, int], ...] = ()
-    empty_since: float | None = None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """How many workers there should be and why; `clamp` names the bound that changed the number."""
-
-    current: int
-    target: int
-    reason: str
-    message: str
-    clamp: str = ""
-    inputs: dict[str, int | float | str] = field(default_factory=dict)
-    memory: Memory = Memory()
-
-    @property
-    def changes(self) -> bool:
-        return self.target != self.current
+from millpond_scaling.model import Decision, Memory, Observation, Policy, Value
 
 
 def decide(seen: Observation, policy: Policy, memory: Memory, now: float) -> Decision:
@@ -78,7 +27,7 @@ def decide(seen: Observation, policy: Policy, memory: Memory, now: float) -> Dec
     if policy.manual is not None:
         text = f"kubectl scale holds it at {_workers(policy.manual)}"
         return Decision(current, policy.manual, "Manual", text, inputs=inputs, memory=memory)
-    if policy.paused:
+    if policy.pause == "All":
         return Decision(current, current, "Paused", f"scaling is paused at {_workers(current)}", "", inputs, memory)
     if seen.lag is None:
         text = f"NATS does not say how many tasks wait: holding {_workers(current)}"
@@ -92,14 +41,12 @@ def decide(seen: Observation, policy: Policy, memory: Memory, now: float) -> Dec
 class _Context:
     memory: Memory
     now: float
-    inputs: dict[str, int | float | str]
+    inputs: dict[str, Value]
 
 
-def _decide_blind(
-    current: int, lag: int, policy: Policy, memory: Memory, inputs: dict[str, int | float | str]
-) -> Decision:
+def _decide_blind(current: int, lag: int, policy: Policy, memory: Memory, inputs: dict[str, Value]) -> Decision:
     """Some workers are silent: the lag alone may add workers, but nothing may be taken away."""
-    needed = min(policy.max_workers, math.ceil(math.ceil(lag / policy.lag_per_slot) / policy.slots))
+    needed = min(policy.max_workers, math.ceil(math.ceil(lag / (policy.lag_per_slot or 1.0)) / policy.slots))
     target = max(current, needed, policy.min_workers) if lag else max(current, policy.min_workers)
     text = f"heartbeats are missing: holding {_workers(current)}"
     if target > current:
@@ -109,7 +56,7 @@ def _decide_blind(
 
 def _decide_auto(current: int, lag: int, in_flight: int, policy: Policy, context: _Context) -> Decision:
     waiting = max(0, lag - in_flight)
-    slots_needed = in_flight + math.ceil(waiting / policy.lag_per_slot)
+    slots_needed = in_flight + math.ceil(waiting / (policy.lag_per_slot or 1.0))
     needed = math.ceil(slots_needed / policy.slots)
     empty_since = None if lag or in_flight else _since(context.memory.empty_since, context.now)
     bounded = min(max(needed, policy.min_workers), policy.max_workers)
@@ -149,12 +96,12 @@ def _remember(context: "_Context", current: int, needed: int, empty_since: float
     # A new leader knows nothing of the time before it: what runs counts as needed until the window has passed.
     memory, now = context.memory, context.now
     known = memory.needs or ((now, current),)
-    kept = tuple((at, need) for at, need in known if now - at <= policy.stabilization and need > needed)
+    kept = tuple((at, need) for at, need in known if now - at <= policy.scale_down.stabilization and need > needed)
     return replace(memory, needs=(*kept, (now, needed)), empty_since=empty_since)
 
 
-def _inputs(seen: Observation, policy: Policy) -> dict[str, int | float | str]:
-    inputs: dict[str, int | float | str] = {
+def _inputs(seen: Observation, policy: Policy) -> dict[str, Value]:
+    inputs: dict[str, Value] = {
         "lag": "unknown" if seen.lag is None else seen.lag,
         "inFlight": "unknown" if seen.in_flight is None else seen.in_flight,
         "min": policy.min_workers,
