@@ -30,6 +30,7 @@ from millpond_operator.cluster.cache import Cache
 from millpond_operator.cluster.events import EventPoster
 from millpond_operator.cluster.leader import Identity, Leader, LeadershipLost
 from millpond_operator.cluster.writer import StatusWriter
+from millpond_operator.handlers.pool_status import PoolStatuses
 from millpond_operator.handlers.pools import PoolController
 from millpond_operator.handlers.rescuing import Rescuer
 from millpond_operator.handlers.scaler import Scaler
@@ -106,7 +107,7 @@ async def lead(settings: Settings, api: Api) -> None:
     tasks = TaskController(world)
     pools.on_queue_ready = tasks.wake_pending
     hands = WorkerController(world, tasks)
-    scaler = Scaler(world, pools)
+    scaler = Scaler(world, pools, PoolStatuses(world))
     await _ensure_shared(settings, transport)
     await workers.subscribe_beats(transport, hands.on_beat)
     await workers.subscribe_worker_events(transport, hands.on_event)

@@ -16,6 +16,7 @@ from millpond_operator import metrics
 from millpond_operator.broker import streams
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.decisions.workers import LOST_AFTER
+from millpond_operator.handlers.pool_status import PoolStatuses
 from millpond_operator.handlers.pools import PoolController
 from millpond_operator.handlers.replicas import Replicas
 from millpond_operator.handlers.shrinking import Shrinker
@@ -31,10 +32,11 @@ SILENT_LONG = 30.0
 class Scaler:
     """`run` ticks; `step` looks at one pool at once."""
 
-    def __init__(self, world: World, pools: PoolController) -> None:
+    def __init__(self, world: World, pools: PoolController, statuses: PoolStatuses) -> None:
         self.world = world
         self.pools = pools
-        self.replicas = Replicas(world, pools.write_status)
+        self.statuses = statuses
+        self.replicas = Replicas(world, statuses.write)
         self.shrinker = Shrinker(world, self.replicas)
         self.waker = Waker(world, self._spawn, self.step)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -81,7 +83,7 @@ class Scaler:
             else:
                 memory.held = ""
         self.waker.mind(key, spec, decision)
-        self.pools.write_status(key)
+        self.statuses.write(key)
 
     def _observe(self, key: PoolKey, lag: int | None) -> Observation:
         current = self.replicas.current(key)

@@ -1,0 +1,122 @@
+"""A pool's status: made from what is seen, written when it has changed.
+
+Owns what `kubectl get workerpool` shows; it decides nothing and changes nothing but the status. Survives a leader that
+dies before a write: the next one makes the whole status again.
+"""
+
+from datetime import UTC, datetime
+
+from millpond_api.lifecycle import WorkerState
+from millpond_api.v1alpha1 import WorkerPoolSpec, WorkerPoolStatus
+from millpond_api.v1alpha1.workerpool import TaskCounts, WorkerCounts
+
+from millpond_operator.cluster.cache import Body
+from millpond_operator.cluster.writer import Target
+from millpond_operator.cluster_key import PoolKey
+from millpond_operator.decisions.conditions import PoolFacts, decide_pool_facts, make_conditions
+from millpond_operator.handlers.world import LEDGER_LENGTH, World
+from millpond_operator.resources.deployment import selector
+
+
+class PoolStatuses:
+    """`write` puts the status of one pool as it is seen now."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._rank = 0
+
+    def write(self, key: PoolKey) -> None:
+        """Put the pool's status as it is seen now; the writer drops it when nothing has changed."""
+        body, spec = self.world.pools.get(*key), self.world.spec(key)
+        if body is None or spec is None:
+            return
+        status = self._make(key, body, spec, datetime.now(UTC))
+        meta = body["metadata"]
+        self._rank += 1
+        self.world.writer.put(
+            Target("workerpools", key.namespace, key.pool, meta["uid"]), status.to_manifest(), self._rank
+        )
+
+    def _make(self, key: PoolKey, body: Body, spec: WorkerPoolSpec, now: datetime) -> WorkerPoolStatus:
+        memory = self.world.memory[key]
+        before = self.world.status_of(key)
+        if memory.ledger is None:
+            memory.ledger = list(before.decisions)
+        deployment = self.world.deployment(key) or {}
+        current = deployment.get("spec", {}).get("replicas", 0)
+        pods = [worker.pod for _, worker in self.world.workers_of(key) if worker.pod]
+        counts = self._count_workers(key)
+        in_flight = sum(len(w.beat.in_flight) for _, w in self.world.workers_of(key) if w.beat)
+        lag = memory.lag if memory.lag is not None else before.lag
+        decision = memory.decision
+        desired = decision.target if decision else current
+        trouble = self._trouble(key)
+        self._tell_trouble(key, body, trouble)
+        reason = decision.reason if decision else "Starting"
+        message = decision.message if decision else "no decision yet"
+        facts = PoolFacts(
+            ready=sum(1 for pod in pods if pod.ready and not pod.going),
+            desired=desired,
+            current=current,
+            decision_reason=reason,
+            decision_message=f"{message}; {memory.held}" if memory.held else message,
+            queue_ready=memory.queue_ready,
+            trouble=trouble,
+            pause=spec.scaling.pause,
+        )
+        generation = body["metadata"].get("generation", 0)
+        return WorkerPoolStatus(
+            observed_generation=generation,
+            replicas=sum(1 for pod in pods if not pod.going),
+            ready_replicas=facts.ready,
+            desired=desired,
+            lag=lag,
+            waiting=max(0, lag - in_flight),
+            in_flight=in_flight,
+            selector=selector(key.pool),
+            workers=counts,
+            tasks=TaskCounts(**{phase.lower(): n for phase, n in self.world.phases[key].items() if n > 0}),
+            mode="Manual"
+            if spec.replicas is not None
+            else "Paused"
+            if spec.scaling.pause != "None"
+            else spec.scaling.mode,
+            decisions=memory.ledger[:LEDGER_LENGTH],
+            conditions=make_conditions(before.conditions, decide_pool_facts(facts), now, generation),
+        )
+
+    def _count_workers(self, key: PoolKey) -> WorkerCounts:
+        states: dict[str, int] = {}
+        for name, _ in self.world.workers_of(key):
+            status = self.world.worker_status.get(name)
+            state = status.state if status else WorkerState.STARTING
+            states[state] = states.get(state, 0) + 1
+        return WorkerCounts(
+            starting=states.get("Starting", 0),
+            idle=states.get("Idle", 0),
+            busy=states.get("Busy", 0) + states.get("Leased", 0),
+            draining=states.get("Draining", 0),
+            lost=states.get("Lost", 0),
+        )
+
+    def _trouble(self, key: PoolKey) -> tuple[str, str] | None:
+        """The worst that is seen of the pool's workers, as (reason, message)."""
+        missing: set[str] = set()
+        for name, worker in self.world.workers_of(key):
+            if worker.pod and worker.pod.trouble and not worker.pod.going:
+                reason, message = worker.pod.trouble
+                return reason, f"worker {name.name}: {message}"
+            if worker.beat:
+                missing |= worker.beat.missing.keys()
+        if missing:
+            names = ", ".join(sorted(missing)[:5])
+            text = f"no worker has the handler {names}: tasks for it wait until an image with it is rolled out"
+            return "HandlerMissing", text
+        return None
+
+    def _tell_trouble(self, key: PoolKey, body: Body, trouble: tuple[str, str] | None) -> None:
+        memory = self.world.memory[key]
+        word = trouble[0] if trouble else ""
+        if word and word != memory.trouble_told and trouble:
+            self.world.tell(body, "WorkerPool", trouble[0], trouble[1], warning=True)
+        memory.trouble_told = word
