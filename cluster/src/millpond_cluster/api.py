@@ -15,6 +15,7 @@ from millpond_cluster.build.builder import BuildahBuilder, ensure_image, has_doc
 from millpond_cluster.build.context import BuildRequest
 from millpond_cluster.errors import ClusterError
 from millpond_cluster.kind_engine import KindCluster
+from millpond_cluster.local.keda_lifecycle import Keda
 from millpond_cluster.local.lifecycle import LocalCluster
 from millpond_cluster.local.state import Profile
 from millpond_cluster.paths import DEFAULT_NAME, ClusterPaths
@@ -83,6 +84,14 @@ class Cluster:
 
     def status(self) -> dict[str, str]:
         return self._backend().describe()
+
+    def start_keda(self) -> None:
+        """KEDA beside the other components: built when it is not in the cache yet, about ten minutes."""
+        Keda(self.name, self._reporter).up()
+
+    def stop_keda(self) -> bool:
+        """Stops KEDA and removes its objects; tells whether there was anything of it."""
+        return Keda(self.name, self._reporter).down()
 
     def down(self, *, purge: bool = False) -> bool:
         """Removes the cluster; tells whether there was one."""

@@ -22,6 +22,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+keda = typer.Typer(help="KEDA on the cluster, to compare with: the real one, built from its own module.")
+app.add_typer(keda, name="keda", no_args_is_help=True)
+
 Name = Annotated[str, typer.Option(help="The cluster's name.")]
 
 
@@ -94,6 +97,19 @@ def build(
 def restart(component: str, name: Name = DEFAULT_NAME) -> None:
     """Kill a component (SIGKILL) and start it again with the same arguments."""
     Cluster(name).restart(component)
+
+
+@keda.command("up")
+def keda_up(name: Name = DEFAULT_NAME) -> None:
+    """Build KEDA (ten minutes, cached afterwards) and start its operator and metrics adapter."""
+    Cluster(name).start_keda()
+
+
+@keda.command("down")
+def keda_down(name: Name = DEFAULT_NAME) -> None:
+    """Stop KEDA and remove its objects."""
+    if not Cluster(name).stop_keda():
+        print(f"there was no KEDA on the cluster {name}", file=sys.stderr)
 
 
 def main() -> None:

@@ -73,7 +73,16 @@ KWOK = Family(
     assets={"stages": ("sigs.k8s.io/kwok", "kustomize/stage")},
 )
 PAUSE = Family("pause", "v1", {"pause": "."})
-FAMILIES = {family.name: family for family in (ETCD, KUBERNETES, COREDNS, KWOK, PAUSE)}
+KEDA_VERSION = "v2.20.1"
+_KEDA = "github.com/kedacore/keda/v2"
+KEDA = Family(
+    "keda",
+    KEDA_VERSION,
+    {"keda-operator": f"{_KEDA}/cmd/operator", "keda-adapter": f"{_KEDA}/cmd/adapter"},
+    ldflags=f"-s -w -X {_KEDA}/version.Version={KEDA_VERSION}",
+    assets={"keda-crds": (_KEDA, "config/crd/bases")},
+)
+FAMILIES = {family.name: family for family in (ETCD, KUBERNETES, COREDNS, KWOK, PAUSE, KEDA)}
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,7 @@ CONTROL_PLANE = (
 )
 NODE = (Wanted(KUBERNETES, ("kubelet", "kube-proxy")), Wanted(COREDNS, ("coredns",)), Wanted(PAUSE, ("pause",)))
 FAKE_NODES = (Wanted(KWOK, ("kwok",)),)
+PEER = (Wanted(KEDA, ("keda-operator", "keda-adapter")),)
 
 
 def ensure_programs(wanted: Iterable[Wanted], reporter: Reporter) -> dict[str, Path]:

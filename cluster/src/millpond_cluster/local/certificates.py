@@ -78,6 +78,16 @@ def ensure_certificates(folder: Path, node: str, server_names: Sequence[str]) ->
         _write_signed(folder, Subject("apiserver", "kube-apiserver"), authority, server_names)
 
 
+def ensure_serving_folder(folder: Path, target: Path, server_names: Sequence[str]) -> None:
+    """A folder as cert-manager's mounts are: ca.crt, tls.crt and tls.key, for a server that `server_names` reach."""
+    target.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _write(target / "ca.crt", (folder / "ca.crt").read_bytes())
+    if not _covers(target / "tls.crt", server_names):
+        _write_signed(
+            target, Subject("tls", server_names[0]), _ensure_authority(folder, "ca", "millpond"), server_names
+        )
+
+
 def _covers(file: Path, names: Sequence[str]) -> bool:
     if not file.exists():
         return False

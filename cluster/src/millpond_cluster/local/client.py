@@ -18,7 +18,16 @@ from millpond_cluster.errors import ClusterError
 Object = dict[str, Any]
 _MANAGER = "millpond-cluster"
 _PLURALS = {"StorageClass": "storageclasses", "EndpointSlice": "endpointslices"}
-_CLUSTER_SCOPED = {"Node", "PersistentVolume", "StorageClass", "ClusterRoleBinding", "ClusterRole", "Namespace"}
+_CLUSTER_SCOPED = {
+    "APIService",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "Namespace",
+    "Node",
+    "PersistentVolume",
+    "StorageClass",
+}
 
 
 class ApiClient:
@@ -40,12 +49,14 @@ class ApiClient:
 
     def apply(self, manifest: Object) -> None:
         """Server-side apply: the same call creates and updates."""
-        path = f"{object_path(manifest)}?fieldManager={_MANAGER}&force=true"
-        status, body = self._request("PATCH", path, manifest, "application/apply-patch+yaml")
+        self.apply_text(object_path(manifest), json.dumps(manifest))
+
+    def apply_text(self, path: str, manifest: str) -> None:
+        """The same for a manifest that is YAML already, such as a file of somebody else's."""
+        query = f"?fieldManager={_MANAGER}&force=true"
+        status, body = self._send("PATCH", path + query, manifest, "application/apply-patch+yaml")
         if status not in (200, 201):
-            raise ClusterError(
-                f"the API server refused {manifest['kind']} {manifest['metadata']['name']}: {status} {body[:500]!r}"
-            )
+            raise ClusterError(f"the API server refused {path}: {status} {body[:500]!r}")
 
     def patch_status(self, manifest: Object) -> None:
         status, body = self._request(
@@ -60,10 +71,13 @@ class ApiClient:
         self._request("DELETE", path)
 
     def _request(self, method: str, path: str, body: Object | None = None, content_type: str = "") -> tuple[int, bytes]:
+        return self._send(method, path, json.dumps(body) if body is not None else None, content_type)
+
+    def _send(self, method: str, path: str, body: str | None, content_type: str) -> tuple[int, bytes]:
         connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=10, context=self._tls)
         try:
             headers = {"Content-Type": content_type} if body is not None else {}
-            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            connection.request(method, path, body and body.encode(), headers)
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:

@@ -31,6 +31,7 @@ from millpond_cluster.report import Reporter
 
 # Who must be gone before whom: first those that would start things again, last those that the others talk to.
 _STOP_ORDER = (
+    ("keda-operator", "keda-adapter"),
     ("kubelet", "kube-controller-manager", "kube-scheduler", "kwok", "provisioner"),
     ("kube-proxy", "coredns", "containerd"),
     ("kube-apiserver",),
@@ -91,7 +92,7 @@ class LocalCluster:
             state = ClusterState(name=self.paths.name, profile=profile, host_address=address, ports=Ports.choose())
         elif not Components(self.paths, state).running():
             ports = state.ports if _are_free(state.ports) else Ports.choose()
-            state = state.model_copy(update={"host_address": address, "ports": ports, "components": {}})
+            state = state.model_copy(update={"host_address": address, "ports": ports, "keda": None, "components": {}})
         write_state(self.paths, state)
         return state
 

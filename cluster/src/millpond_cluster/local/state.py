@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 
@@ -57,19 +58,36 @@ class Ports(BaseModel):
 
     @classmethod
     def choose(cls) -> Ports:
-        """Random free ones, all held open until the last is chosen so that none comes twice."""
-        holders: list[socket.socket] = []
-        try:
-            for port in random.sample(_OWN_PORTS, len(_OWN_PORTS)):
-                if (holder := _hold(port)) is not None:
-                    holders.append(holder)
-                if len(holders) == len(cls.model_fields):
-                    break
-            numbers = [int(holder.getsockname()[1]) for holder in holders]
-            return cls(**dict(zip(cls.model_fields, numbers, strict=True)))
-        finally:
-            for holder in holders:
-                holder.close()
+        return cls(**_choose_ports(cls.model_fields))
+
+
+class KedaPorts(BaseModel):
+    """Of KEDA, where a cluster has it; kept as long as it runs."""
+
+    health: int
+    metrics_service: int
+    adapter: int
+    adapter_metrics: int
+
+    @classmethod
+    def choose(cls) -> KedaPorts:
+        return cls(**_choose_ports(cls.model_fields))
+
+
+def _choose_ports(names: Iterable[str]) -> dict[str, int]:
+    """Random free ones, all held open until the last is chosen so that none comes twice."""
+    wanted = list(names)
+    holders: list[socket.socket] = []
+    try:
+        for port in random.sample(_OWN_PORTS, len(_OWN_PORTS)):
+            if (holder := _hold(port)) is not None:
+                holders.append(holder)
+            if len(holders) == len(wanted):
+                break
+        return dict(zip(wanted, (int(holder.getsockname()[1]) for holder in holders), strict=True))
+    finally:
+        for holder in holders:
+            holder.close()
 
 
 def _hold(port: int) -> socket.socket | None:
@@ -89,6 +107,7 @@ class ClusterState(BaseModel):
     profile: Profile
     host_address: str
     ports: Ports
+    keda: KedaPorts | None = None
     components: dict[str, ComponentRecord] = {}
 
     @property
