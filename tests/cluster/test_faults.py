@@ -10,8 +10,9 @@ from millpond_cluster.api import Cluster
 
 from tests.support import nats
 from tests.support.eventually import eventually_sync
+from tests.support.gate import Gate
 from tests.support.nats import NatsServer
-from tests.support.works import LONG, Gate, Works, lose_data, show, stale
+from tests.support.works import LONG, Works, lose_data, show, stale
 
 POOL = "mill"
 LEASE = "millpond-operator"
@@ -26,7 +27,7 @@ def run_at_the_gate(works: Works, count: int, workers: int = 2) -> Gate:
     gate = works.gate("gate")
     for number in range(count):
         works.make_task(f"t{number}", POOL, "gate", [gate.path])
-    gate.entered(count)
+    gate.entered_sync(count)
     return gate
 
 

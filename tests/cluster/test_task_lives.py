@@ -126,7 +126,7 @@ def test_a_deadline_that_passes_while_it_runs_expires_the_task(works: Works, poo
     works.reaches(f"{pool}-first", "Succeeded")
     gate = works.gate("gate")
     works.make_task(f"{pool}-a", pool, "gate", [gate.path], deadline=moment(8))
-    gate.entered()
+    gate.entered_sync()
     status = works.reaches(f"{pool}-a", "Expired")
     assert status["attempts"] == 1
 
@@ -152,7 +152,7 @@ def test_cancelling_a_running_task_stops_it_and_frees_its_slot(works: Works, poo
     works.start_worker(pool)
     gate = works.gate("gate")
     works.make_task(f"{pool}-a", pool, "gate", [gate.path])
-    gate.entered()
+    gate.entered_sync()
     works.kube.patch("tasks", f"{pool}-a", {"spec": {"cancel": True}})
     works.reaches(f"{pool}-a", "Cancelled")
     # The one slot is free again, although the gate never opened.
@@ -215,7 +215,7 @@ def test_deleting_a_running_task_cancels_it(works: Works, pool: str) -> None:
     works.start_worker(pool)
     gate = works.gate("gate")
     works.make_task(f"{pool}-a", pool, "gate", [gate.path])
-    gate.entered()
+    gate.entered_sync()
     works.kube.delete("tasks", f"{pool}-a")
     assert works.kube.find("tasks", f"{pool}-a") is None, "no finalizer may hold it"
     works.make_task(f"{pool}-b", pool)

@@ -22,6 +22,7 @@ from millpond_api.events import Beat, RpcAnswer, TaskEvent, WorkerEvent
 from nats.aio.client import Client as Connection
 
 from tests.support.eventually import eventually
+from tests.support.gate import Gate
 from tests.support.nats import NatsServer, ensure_pool
 
 ROOT = Path(__file__).parents[2]
@@ -147,37 +148,12 @@ class Mill:
 
         await eventually(look, timeout, "an empty queue")
 
-    def gate(self, name: str) -> "Gate":
-        directory = self.directory / name
-        directory.mkdir()
-        return Gate(directory)
+    def gate(self, name: str) -> Gate:
+        return Gate.make(self.directory / name)
 
     def stop_all(self) -> None:
         for worker in self.workers:
             worker.kill()
-
-
-@dataclass
-class Gate:
-    """What the `gate` handlers wait at."""
-
-    directory: Path
-
-    @property
-    def path(self) -> str:
-        return str(self.directory)
-
-    def open(self) -> None:
-        (self.directory / "open").touch()
-
-    def runs(self) -> list[str]:
-        """`worker task attempt` of each run that has begun."""
-        runs = self.directory / "runs"
-        return runs.read_text().splitlines() if runs.exists() else []
-
-    async def entered(self, times: int = 1, timeout: float = START) -> list[str]:
-        await eventually(lambda: len(self.runs()) >= times, timeout, f"{times} runs at the gate")
-        return self.runs()
 
 
 async def connect(url: str) -> Connection:

@@ -21,6 +21,7 @@ from millpond_api import API_VERSION
 from millpond_api.lifecycle import TERMINAL
 
 from tests.support.eventually import eventually_sync
+from tests.support.gate import Gate
 from tests.support.kube import Body, Kube
 from tests.support.nats import NatsServer
 
@@ -202,33 +203,8 @@ class Works:
 
         return eventually_sync(look, LONG, f"pool {pool} with a queue and a Deployment", LOOK) or {}
 
-    def gate(self, name: str) -> "Gate":
-        directory = self.directory / name
-        directory.mkdir()
-        return Gate(directory)
-
-
-@dataclass
-class Gate:
-    """What `gate` handlers wait at (tests.support.worker_app)."""
-
-    directory: Path
-
-    @property
-    def path(self) -> str:
-        return str(self.directory)
-
-    def open(self) -> None:
-        (self.directory / "open").touch()
-
-    def runs(self) -> list[str]:
-        """`worker task attempt` of each run that has begun."""
-        runs = self.directory / "runs"
-        return runs.read_text().splitlines() if runs.exists() else []
-
-    def entered(self, times: int = 1, timeout: float = LONG) -> list[str]:
-        eventually_sync(lambda: len(self.runs()) >= times, timeout, f"{times} runs at the gate", LOOK)
-        return self.runs()
+    def gate(self, name: str) -> Gate:
+        return Gate.make(self.directory / name)
 
 
 def pool_manifest(name: str, **spec: Any) -> Body:
