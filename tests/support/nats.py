@@ -171,8 +171,8 @@ async def ensure_stream(connection: Connection, config: dict[str, Any]) -> dict[
 
 
 async def ensure_shared_streams(connection: Connection) -> None:
-    """The events, the delays and the dead letters, which all pools share."""
-    for config in (broker.events_stream(), broker.delayed_stream(), broker.dead_stream()):
+    """The events, the delays, the dead letters and the ledger, which all pools share."""
+    for config in (broker.events_stream(), broker.delayed_stream(), broker.dead_stream(), broker.ledger_stream()):
         await ensure_stream(connection, config)
 
 

@@ -77,6 +77,22 @@ def dead_stream(storage: str = "file", replicas: int = 1, max_age: float = 30 * 
     }
 
 
+def ledger_stream(storage: str = "file", replicas: int = 1, max_age: float = 7 * 86400.0) -> dict[str, Any]:
+    """Scaling records of all pools, for explain and replay; a record is 2 to 4 KiB of JSON, so it is compressed."""
+    return {
+        "name": subjects.STREAM_LEDGER,
+        "subjects": ["mp.ledger.>"],
+        "retention": "limits",
+        "discard": "old",
+        "storage": storage,
+        "compression": "s2",
+        "num_replicas": replicas,
+        "max_msgs_per_subject": subjects.LEDGER_PER_POOL,
+        "max_age": int(max_age * NANOSECONDS),
+        "allow_direct": True,
+    }
+
+
 def pool_stream(queue: QueueConfig) -> dict[str, Any]:
     """The pool's work queue. `max_msgs` with discard=new makes the bound the server's: a full queue refuses."""
     ns, pool = queue.namespace, queue.pool

@@ -15,6 +15,7 @@ _HANDLER = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 STREAM_EVENTS = "MILLPOND_EVENTS"
 STREAM_DELAYED = "MILLPOND_DELAYED"
 STREAM_DEAD = "MILLPOND_DEAD"
+STREAM_LEDGER = "MILLPOND_LEDGER"
 
 HEADER_ENVELOPE = "Mp-Envelope"
 """The envelope as one compact JSON object (see `envelope`); the message body is the payload."""
@@ -28,6 +29,9 @@ HEADER_SCHEDULE_TTL = "Nats-Schedule-TTL"
 
 EVENTS_PER_TASK = 32
 """The last this many transitions of a task or worker are kept (`max_msgs_per_subject` of MILLPOND_EVENTS)."""
+
+LEDGER_PER_POOL = 5000
+"""The last this many scaling records of a pool are kept: a day at one each 30 s (2,880) and its changes."""
 
 RPC_VERBS = ("ping", "drain", "cancel")
 
@@ -102,6 +106,11 @@ def feed(event_subject: str) -> str:
 
 def dead(namespace: str, pool: str, task_id: str) -> str:
     return f"mp.dead.{namespace}.{pool}.{check_token(task_id, 'task id')}"
+
+
+def ledger(namespace: str, pool: str) -> str:
+    """The pool's scaling records: each message is one decision with all it was made from."""
+    return f"mp.ledger.{namespace}.{pool}"
 
 
 def beat(namespace: str, pool: str, worker: str) -> str:

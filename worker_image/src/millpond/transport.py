@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -57,6 +57,8 @@ TIMEOUT = 5.0
 """Seconds that a request may take before it counts as unconfirmed; a healthy server answers in milliseconds."""
 _SWEEP = 0.25
 """Seconds between looks for requests past their time: one timer for all is cheaper than one each."""
+PAGE, PAGE_TIMEOUT = 256, 30.0
+"""Messages read at once of a long range (some 3 KiB each), and seconds that this may take over a forwarded port."""
 SCHEDULE_TTL = "168h"
 """How long a due message may wait in MILLPOND_DELAYED for its pool's stream to take it."""
 
@@ -229,6 +231,25 @@ class Transport:
 
     async def read_log(self, stream: str, subject: str, *, timeout: float = TIMEOUT) -> list[Stored]:
         """Every message that `stream` keeps of `subject`, oldest first (a task's log holds at most 32)."""
+        ask = {"seq": 1, "next_by_subj": subject, "batch": 2 * subjects.EVENTS_PER_TASK}
+        return await self._read_batch(stream, ask, timeout)
+
+    async def read_range(self, stream: str, subject: str, since: datetime | None = None) -> AsyncIterator[Stored]:
+        """Every message of `subject` that was stored at or after `since`, oldest first, in pages."""
+        begin: dict[str, object] = {"seq": 1} if since is None else {"start_time": since.astimezone(UTC).isoformat()}
+        while page := await self._read_batch(stream, {**begin, "next_by_subj": subject, "batch": PAGE}, PAGE_TIMEOUT):
+            for stored in page:
+                yield stored
+            begin = {"seq": page[-1].sequence + 1}
+
+    async def read_last_until(self, stream: str, subject: str, until: datetime) -> Stored | None:
+        """The last message of `subject` that was stored at or before `until`; None when there is none."""
+        ask = {"multi_last": [subject], "up_to_time": until.astimezone(UTC).isoformat()}
+        found = await self._read_batch(stream, ask, TIMEOUT)
+        return found[-1] if found else None
+
+    async def _read_batch(self, stream: str, ask: Mapping[str, object], timeout: float) -> list[Stored]:
+        """What a direct get of several messages finds."""
         found: list[Stored] = []
 
         def take(answer: Message) -> bool:
@@ -240,7 +261,6 @@ class Transport:
             return False
 
         last: list[Message] = []
-        ask = {"seq": 1, "next_by_subj": subject, "batch": 2 * subjects.EVENTS_PER_TASK}
         await self._collect(f"$JS.API.DIRECT.GET.{stream}", json.dumps(ask).encode(), None, take, timeout)
         if last[0].status != "204":
             is_absent(last[0], stream)
