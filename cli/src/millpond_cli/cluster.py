@@ -161,6 +161,22 @@ class Cluster:
         finally:
             response.close()
 
+    def open_port(self, namespace: str, pod: str, port: int) -> Any:
+        """A connection to a port of a pod, as a socket; CliError when the API server refuses it."""
+        from kubernetes import client
+        from kubernetes.stream import portforward
+
+        # A client of its own: for the time of the handshake the helper replaces the client's way to send requests.
+        core = client.CoreV1Api(client.ApiClient(self._client.configuration))
+        try:
+            forward = portforward(core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
+        except self._client_error() as error:
+            what = f"port {port} of pod {namespace}/{pod} cannot be forwarded"
+            raise CliError(
+                f"{what} ({getattr(error, 'reason', error)}): is `create pods/portforward` allowed?"
+            ) from error
+        return forward.socket(port)
+
 
 def _singular(plural: str) -> str:
     return {"workerpools": "pool"}.get(plural, plural.removesuffix("s"))

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from millpond_cli.commands import cancel, get, logs, submit, version, watch
+from millpond_cli.commands import cancel, explain, get, logs, replay, submit, version, watch
 from millpond_cli.errors import CliError
 from millpond_cli.output import say
 
@@ -48,6 +48,8 @@ app.command("submit")(submit.submit)
 app.command("get")(get.get)
 app.command("watch")(watch.watch)
 app.command("logs")(logs.logs)
+app.command("explain")(explain.explain)
+app.command("replay")(replay.replay)
 app.command("cancel")(cancel.cancel)
 app.command("unpin")(cancel.unpin)
 app.command("version")(version.version)

@@ -120,6 +120,13 @@ def parse_moment(text: str, option: str, now: datetime) -> str:
     return (now + timedelta(seconds=parse_seconds(text, option))).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def parse_past(text: str, option: str, now: datetime) -> datetime:
+    """A moment that has been: `-10m` or `10m` before now, or a time with a zone."""
+    if re.match(r"^\d{4}-", text):
+        return datetime.fromisoformat(parse_moment(text, option, now))
+    return now - timedelta(seconds=parse_seconds(text.removeprefix("-"), option))
+
+
 def make_task(work: Work, args: list[Any], naming: Naming) -> dict[str, Any]:
     """One Task manifest."""
     metadata = {"name": naming.name} if naming.name else {"generateName": naming.generate or prefix(work.handler)}

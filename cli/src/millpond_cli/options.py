@@ -20,6 +20,12 @@ KubeconfigOption = Annotated[
     str | None, typer.Option("--kubeconfig", help="Path of the kubeconfig; $KUBECONFIG or ~/.kube/config if not given.")
 ]
 EverywhereOption = Annotated[bool, typer.Option("-A", "--all-namespaces", help="All namespaces.")]
+NatsOption = Annotated[
+    str,
+    typer.Option(
+        "--nats", metavar="URL", help="NATS of the ledger; the chart's own, through the API server, if not given."
+    ),
+]
 
 
 @dataclass(frozen=True)
