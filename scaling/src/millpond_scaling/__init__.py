@@ -7,5 +7,16 @@ recorded, or what a trace says, into the very same function.
 from millpond_scaling.engine import decide
 from millpond_scaling.model import ClassLoad, Decision, Memory, Observation, Policy, Step
 from millpond_scaling.policy import make_policy
+from millpond_scaling.schedules import check_schedules
 
-__all__ = ["ClassLoad", "Decision", "Memory", "Observation", "Policy", "Step", "decide", "make_policy"]
+__all__ = [
+    "ClassLoad",
+    "Decision",
+    "Memory",
+    "Observation",
+    "Policy",
+    "Step",
+    "check_schedules",
+    "decide",
+    "make_policy",
+]

@@ -1,103 +1,138 @@
 """How many workers a pool should have: `decide(observation, policy, memory, now)`, pure.
 
-The rules, in the order in which they win:
-1. Held: paused, or what is needed to decide is missing. Missing data never changes a number.
-2. Manual: `kubectl scale` set spec.replicas; exactly that.
-3. Automatic: tasks in flight occupy one slot each, waiting tasks share slots by `lag_per_slot`;
-   workers = ceil((in flight + ceil(waiting / lag_per_slot)) / slots), within minWorkers and maxWorkers.
-   Example: 7 in flight, 40 waiting, lagPerSlot 10, 4 slots a worker: (7 + 4) / 4 = 2.75, so 3 workers.
-   Growing is immediate. Shrinking goes to the highest number needed within `stabilization` (the HPA's downscale
-   stabilization window), and to minWorkers only once the queue has been empty for `idle_after`.
+Owns the order of the rules, the reason and the next memory. Each rule is a module of its own and leaves a step; the
+message is made of the steps. The order, in which the later wins:
 
-The result carries one sentence that feeds log, Event, condition and ledger alike.
+1. Held or set: no Deployment; `kubectl scale` (spec.replicas, exactly that; not in shadow, where it is somebody else's
+   number); pause All; lag unknown; what can't be true. Missing data never changes a number.
+2. Need: the targets (`targets`), activationLag for a pool at zero, warmWorkers on top, the forecast from below.
+3. Speed: tolerance, stabilization, idleAfter before the last worker goes, rate policies (`behavior`).
+4. Bounds, at once: floors, ceilings, the group's allowance (`bounds`).
+5. Holds: no node has room (no growth), pause Up or Down, data in doubt (no shrinking).
+
+Example: 7 in flight, 40 waiting, lagPerSlot 10, 4 slots a worker: (7 + 4) / 4 = 2.75, so 3 workers.
 """
 
-import math
-from dataclasses import dataclass, replace
-
+from millpond_scaling import rates
+from millpond_scaling.behavior import changes_until, limit_rate, stabilize, within_tolerance
+from millpond_scaling.bounds import apply_bounds, apply_holds
 from millpond_scaling.model import Decision, Memory, Observation, Policy, Value
+from millpond_scaling.sanity import impossible
+from millpond_scaling.targets import Load, Need, highest_need, round_up
+from millpond_scaling.trail import Trail, count
+
+REASONS = {
+    "scaleUp.stabilization": "Stabilizing",
+    "scaleDown.stabilization": "Stabilizing",
+    "idleAfter": "Stabilizing",
+    "scaleUp.policies": "RateLimited",
+    "scaleDown.policies": "RateLimited",
+    "activationLag": "Inactive",
+    "unschedulable": "Unschedulable",
+    "pause": "Paused",
+}
+"""Why a number stays though another is needed; where no rule of these was the last to matter, it is Steady."""
 
 
 def decide(seen: Observation, policy: Policy, memory: Memory, now: float) -> Decision:
     """The decision at `now` (seconds on any steady clock)."""
     if seen.current is None:
         return Decision(0, 0, "NoDeployment", "the Deployment does not exist yet", memory=memory)
-    current = seen.current
-    inputs = _inputs(seen, policy)
-    if policy.manual is not None:
-        text = f"kubectl scale holds it at {_workers(policy.manual)}"
-        return Decision(current, policy.manual, "Manual", text, inputs=inputs, memory=memory)
+    current, wrong = seen.current, impossible(seen, policy)
+    if policy.manual is not None and not policy.shadow:
+        return _held(
+            seen, policy, memory, now, ("Manual", policy.manual, f"kubectl scale holds it at {count(policy.manual)}")
+        )
     if policy.pause == "All":
-        return Decision(current, current, "Paused", f"scaling is paused at {_workers(current)}", "", inputs, memory)
+        return _held(seen, policy, memory, now, ("Paused", current, f"scaling is paused at {count(current)}"))
     if seen.lag is None:
-        text = f"NATS does not say how many tasks wait: holding {_workers(current)}"
-        return Decision(current, current, "LagUnknown", text, inputs=inputs, memory=memory)
-    if seen.in_flight is None:
-        return _decide_blind(current, seen.lag, policy, memory, inputs)
-    return _decide_auto(current, seen.lag, seen.in_flight, policy, _Context(memory, now, inputs))
+        text = f"NATS does not say how many tasks wait: holding {count(current)}"
+        return _held(seen, policy, memory, now, ("LagUnknown", current, text))
+    if wrong:
+        return _held(seen, policy, memory, now, ("Contradictory", current, f"{wrong}: holding {count(current)}"))
+    return _automatic(seen, policy, memory, now)
 
 
-@dataclass(frozen=True)
-class _Context:
-    memory: Memory
-    now: float
-    inputs: dict[str, Value]
+def _held(seen: Observation, policy: Policy, memory: Memory, now: float, what: tuple[str, int, str]) -> Decision:
+    """A number that no need speaks for. What runs counts as needed meanwhile: the windows begin anew after it."""
+    reason, workers, text = what
+    current = seen.current or 0
+    trail = Trail(workers)
+    trail.start(reason, workers, text)
+    needs, lows = stabilize(Trail(max(0, current)), memory, policy, max(0, current), now)
+    changes = changes_until(memory, policy, max(0, current), now)
+    measured = rates.update(seen, policy, memory, now)
+    memory = Memory(needs, None, changes, measured, lows, (now, max(0, current)))
+    return Decision(current, workers, reason, text, "", _inputs(seen, policy), memory, tuple(trail.steps))
 
 
-def _decide_blind(current: int, lag: int, policy: Policy, memory: Memory, inputs: dict[str, Value]) -> Decision:
-    """Some workers are silent: the lag alone may add workers, but nothing may be taken away."""
-    needed = min(policy.max_workers, math.ceil(math.ceil(lag / (policy.lag_per_slot or 1.0)) / policy.slots))
-    target = max(current, needed, policy.min_workers) if lag else max(current, policy.min_workers)
-    text = f"heartbeats are missing: holding {_workers(current)}"
-    if target > current:
-        text = f"{lag} tasks in the queue need {_workers(target)} (heartbeats are missing: nothing is taken away)"
-    return Decision(current, target, "HeartbeatsMissing", text, inputs=inputs, memory=memory)
+def _automatic(seen: Observation, policy: Policy, memory: Memory, now: float) -> Decision:
+    assert seen.current is not None
+    assert seen.lag is not None
+    current, in_flight = seen.current, seen.in_flight or 0
+    measured = rates.update(seen, policy, memory, now)
+    resting = seen.lag == 0 and seen.in_flight == 0 and not rates.moved(memory.rates, measured)
+    since = (now if memory.empty_since is None else memory.empty_since) if resting else None
+    idle = since is not None and now - since >= policy.idle_after
+
+    load = Load(max(0, seen.lag - in_flight), in_flight, seen, () if idle else measured)
+    need = highest_need(load, policy)
+    trail = Trail(need.workers)
+    trail.start(need.rule, need.workers, _load_text(load, need))
+    _adjust(trail, need, seen, policy)
+    needs, lows = stabilize(trail, memory, policy, current, now)
+    if not idle and current > 0:
+        trail.to("idleAfter", max(trail.workers, 1), f"idleAfter keeps {count(1)}")
+    changes = changes_until(memory, policy, current, now)
+    limit_rate(trail, changes, policy, current, now)
+    floor, ceiling = apply_bounds(trail, seen, policy)
+    apply_holds(trail, seen, policy, current)
+
+    inputs = _inputs(seen, policy) | {"waiting": load.waiting, "needed": need.workers}
+    if floor != policy.min_workers or ceiling != policy.max_workers:
+        inputs |= {"floor": floor, "ceiling": ceiling}
+    if policy.latency is not None:
+        inputs["arrivalRate"] = round(sum(rate for _, _, _, rate in measured), 3)
+    clamp = trail.clamp if trail.workers != need.workers else ""
+    memory = Memory(needs, since, changes, measured, lows, (now, current))
+    reason = _reason(trail, clamp, current, blind=seen.in_flight is None)
+    return Decision(current, trail.workers, reason, trail.message(), clamp, inputs, memory, tuple(trail.steps))
 
 
-def _decide_auto(current: int, lag: int, in_flight: int, policy: Policy, context: _Context) -> Decision:
-    waiting = max(0, lag - in_flight)
-    slots_needed = in_flight + math.ceil(waiting / (policy.lag_per_slot or 1.0))
-    needed = math.ceil(slots_needed / policy.slots)
-    empty_since = None if lag or in_flight else _since(context.memory.empty_since, context.now)
-    bounded = min(max(needed, policy.min_workers), policy.max_workers)
-    clamp = _clamp(needed, bounded, policy)
-    memory = _remember(context, current, bounded, empty_since, policy)
-    load = f"{waiting} waiting and {in_flight} in flight"
-    inputs = context.inputs | {"waiting": waiting, "needed": needed}
-
-    def make(target: int, reason: str, message: str) -> Decision:
-        return Decision(current, target, reason, message, clamp, inputs, memory)
-
-    if bounded > current:
-        return make(bounded, "ScaleUp", f"{load} need {_workers(bounded)}{_clamped(clamp, needed, policy)}")
-    if bounded == current:
-        text = f"{load}: {_workers(current)} {'is' if current == 1 else 'are'} right{_clamped(clamp, needed, policy)}"
-        return make(current, "Steady", text)
-    window = min(max(need for _, need in memory.needs), policy.max_workers)
-    held = max(window, 1) if _resting(empty_since, policy, context.now) else window
-    target = min(current, max(held, bounded))
-    if target < current:
-        return make(target, "ScaleDown", f"{load} need {_workers(target)}{_clamped(clamp, needed, policy)}")
-    wait = "idleAfter" if window < current else "scaleDown.stabilization"
-    return make(current, "Stabilizing", f"{load}: {_workers(current)} kept until {wait} has passed")
+def _adjust(trail: Trail, need: Need, seen: Observation, policy: Policy) -> None:
+    """From the queue's need to what is wished for now: activation, warm workers, forecast, tolerance."""
+    assert seen.current is not None
+    assert seen.lag is not None
+    raw = need.raw
+    if policy.activation and seen.current == 0 and seen.lag <= policy.activation:
+        raw = 0.0
+        trail.to("activationLag", 0, f"activationLag {policy.activation} keeps it at zero")
+    if policy.warm:
+        raw += policy.warm
+        trail.to("warmWorkers", round_up(raw), f"warmWorkers adds {policy.warm}")
+    if seen.forecast is not None:
+        raw = max(raw, float(seen.forecast))
+        trail.to("forecast", max(trail.workers, seen.forecast), f"the forecast raises it to {seen.forecast}")
+    if within_tolerance(raw, seen.current, policy):
+        trail.to("tolerance", seen.current, f"tolerance leaves {count(seen.current)}")
 
 
-def _resting(empty_since: float | None, policy: Policy, now: float) -> bool:
-    """Whether the last worker must still wait for idle_after."""
-    return empty_since is None or now - empty_since < policy.idle_after
+def _reason(trail: Trail, clamp: str, current: int, *, blind: bool) -> str:
+    if blind:
+        return "HeartbeatsMissing"
+    if trail.workers != current:
+        return "ScaleUp" if trail.workers > current else "ScaleDown"
+    if clamp == "doubt":
+        return "Contradictory"
+    return REASONS.get(clamp, "Steady")
 
 
-def _since(known: float | None, now: float) -> float:
-    return now if known is None else known
-
-
-def _remember(context: "_Context", current: int, needed: int, empty_since: float | None, policy: Policy) -> Memory:
-    """The needs of the window, thinned to what can still be its maximum: a later, higher need hides earlier ones."""
-    # A new leader knows nothing of the time before it: what runs counts as needed until the window has passed.
-    memory, now = context.memory, context.now
-    known = memory.needs or ((now, current),)
-    kept = tuple((at, need) for at, need in known if now - at <= policy.scale_down.stabilization and need > needed)
-    return replace(memory, needs=(*kept, (now, needed)), empty_since=empty_since)
+def _load_text(load: Load, need: Need) -> str:
+    if load.seen.in_flight is None:
+        return f"{load.waiting} in the queue need {count(need.workers)}{need.aside}"
+    if not load.waiting and not load.in_flight and not need.workers:
+        return "nothing waits or runs"
+    return f"{load.waiting} waiting and {load.in_flight} in flight need {count(need.workers)}{need.aside}"
 
 
 def _inputs(seen: Observation, policy: Policy) -> dict[str, Value]:
@@ -110,20 +145,16 @@ def _inputs(seen: Observation, policy: Policy) -> dict[str, Value]:
     }
     if seen.wake_delay_ms is not None:
         inputs["wakeDelayMs"] = round(seen.wake_delay_ms, 1)
+    if seen.ready is not None:
+        inputs["ready"] = seen.ready
+    if seen.service_seconds is not None:
+        inputs["serviceSeconds"] = round(seen.service_seconds, 4)
+    if seen.allowance is not None:
+        inputs |= {"allowance": seen.allowance, "group": seen.group}
+    if seen.forecast is not None:
+        inputs["forecast"] = seen.forecast
+    if seen.unschedulable:
+        inputs["unschedulable"] = seen.unschedulable
+    if policy.shadow:
+        inputs["mode"] = "Shadow"
     return inputs
-
-
-def _clamp(needed: int, bounded: int, policy: Policy) -> str:
-    if needed > bounded:
-        return "maxWorkers"
-    return "minWorkers" if needed < bounded else ""
-
-
-def _clamped(clamp: str, needed: int, policy: Policy) -> str:
-    if clamp == "maxWorkers":
-        return f" (maxWorkers; {needed} would be needed)"
-    return f" (minWorkers; {needed} would do)" if clamp == "minWorkers" else ""
-
-
-def _workers(count: int) -> str:
-    return f"{count} worker" if count == 1 else f"{count} workers"

@@ -98,7 +98,7 @@ class Observation:
     wall: float = 0.0
     """Epoch seconds: for schedules and forecasts."""
     ready: int | None = None
-    """Workers that are ready to take tasks."""
+    """Workers that are ready to take tasks, without those that go; None while a rollout runs both generations."""
     arrived: int | None = None
     """Tasks ever stored in the queue, a counter; when it falls the queue was made anew."""
     service_seconds: float | None = None
@@ -118,14 +118,17 @@ class Observation:
 class Memory:
     """What one decision leaves for the next; a new leader starts with an empty one.
 
-    needs: (time, workers needed) within the stabilization windows; changes: (time, workers added or removed) within
-    the rate policies' periods; rates: per class (time, arrived, arrivals a second, smoothed).
+    needs: (time, workers needed) within scaleDown's stabilization window, as far as they can still be its maximum;
+    lows: the same for the minimum in scaleUp's; changes: (time, workers added or removed) within the rate policies'
+    periods; rates: per class (time, arrived, arrivals a second, smoothed); seen: (time, workers) of the last look.
     """
 
     needs: tuple[tuple[float, int], ...] = ()
     empty_since: float | None = None
     changes: tuple[tuple[float, int], ...] = ()
     rates: tuple[tuple[str, float, int, float], ...] = ()
+    lows: tuple[tuple[float, int], ...] = ()
+    seen: tuple[float, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class Target(Model):
     latency: Duration | None = Field(
         default=None,
         description="Time in which what waits now should have started. Workers follow from the measured arrival rate "
-        "and service time; until those are known, lagPerSlot 1 is used.",
+        "and service time; until service times are known, lagPerSlot 1 is used.",
     )
     utilization: int | None = Field(
         default=None, ge=1, le=100, description="Per cent of the slots that should be busy on average."
@@ -110,7 +110,7 @@ class Scaling(Model):
         ge=0,
         le=10000,
         description="Workers beyond what is needed, kept ready for what comes next, within maxWorkers. Unlike "
-        "minWorkers they stay free: with 3 busy and 2 warm there are 5.",
+        "minWorkers they stay free: with 3 busy and 2 warm there are 5, and a pool at rest keeps 2.",
     )
     schedules: list[Schedule] = Field(
         default_factory=list,
