@@ -102,7 +102,7 @@ def test_kubectl_scale_holds_the_number_until_it_is_removed(works: Works, pool: 
     removal = '[{"op":"remove","path":"/spec/replicas"}]'
     works.kube.kubectl("patch", "workerpool", pool, "--type=json", "-p", removal)
     works.scales_to(pool, 0)
-    assert status_of(works, pool)["mode"] == "Auto"
+    eventually_sync(lambda: status_of(works, pool)["mode"] == "Auto", LONG, "the mode in the status")
 
 
 def test_a_paused_pool_keeps_its_workers_whatever_the_queue_says(works: Works, pool: str) -> None:

@@ -1,8 +1,8 @@
 """From zero: how long from a task's publish until the Deployment is patched, seen from outside.
 
 Owns one round: a pool of its own at zero, a watch on its Deployment, a publish through the SDK. Both moments are taken
-on this machine's clock. The pods never start (no node has their label): what is measured ends with the patch, and
-twenty workers that start would only take the cores from it.
+on this machine's clock. The pods never start (nobody opens their scheduling gate): what is measured ends with the
+patch, and twenty workers that start would only take the cores from it.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from millpond import Client
 from tests.support.kube import Kube, condition, make_client
 from tests.support.stage import Stage
 
-NOWHERE = {"spec": {"nodeSelector": {"millpond.dev/nowhere": "true"}}}
+NOWHERE = {"spec": {"schedulingGates": [{"name": "millpond.dev/nowhere"}]}}
 WATCH_SECONDS = 60
 
 

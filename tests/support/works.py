@@ -34,6 +34,9 @@ LOOK = 0.1
 LEASE_SECONDS = 5
 """The operators' Lease: a leader that is gone is replaced after this."""
 
+GATED = {"spec": {"schedulingGates": [{"name": "millpond.dev/no-node-here"}]}}
+"""Pods that wait for nobody's decision: without it the scheduler calls them unschedulable, and a pool stops growing."""
+
 
 @dataclass
 class Process:
@@ -214,6 +217,7 @@ def pool_manifest(name: str, **spec: Any) -> Body:
         "app": "tests.support.worker_app:app",
         "scaling": {"maxWorkers": 0},
         "timeouts": {"lease": "2s"},
+        "template": GATED,
     }
     return {"apiVersion": API_VERSION, "kind": "WorkerPool", "metadata": {"name": name}, "spec": wanted | spec}
 

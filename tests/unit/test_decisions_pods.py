@@ -86,6 +86,12 @@ def test_how_it_ended(body: dict[str, Any], reason: str, code: int, word: str) -
             "0/1 nodes",
             id="no node",
         ),
+        pytest.param(
+            pod(conditions=[{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]),
+            "SchedulingGated",
+            "a scheduling gate",
+            id="held back by a gate",
+        ),
     ],
 )
 def test_why_it_cannot_start(body: dict[str, Any], reason: str, word: str) -> None:

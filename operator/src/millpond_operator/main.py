@@ -105,9 +105,9 @@ async def lead(settings: Settings, api: Api) -> None:
     world = make_world(settings, api, transport)
     pools = PoolController(world)
     tasks = TaskController(world)
-    pools.on_queue_ready = tasks.wake_pending
     hands = WorkerController(world, tasks)
     scaler = Scaler(world, pools, PoolStatuses(world))
+    pools.on_queue_ready = [tasks.wake_pending, scaler.waker.call]
     await _ensure_shared(settings, transport)
     await workers.subscribe_beats(transport, hands.on_beat)
     await workers.subscribe_worker_events(transport, hands.on_event)

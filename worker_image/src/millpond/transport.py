@@ -183,14 +183,22 @@ class Transport:
         return True
 
     async def subscribe(
-        self, subject: str, callback: Callable[[Message], Awaitable[None]], *, queue: str = ""
+        self, subject: str, callback: Callable[[Message], Awaitable[None]], *, queue: str = "", limit: int = 0
     ) -> Subscription:
-        """`callback` for every message on `subject`, one after the other; it lives through reconnects."""
+        """`callback` for every message on `subject`, one after the other; it lives through reconnects.
+
+        With a `limit` the server ends it by itself after that many messages: what comes then costs nobody anything.
+        """
 
         async def deliver(msg: Msg) -> None:
             await callback(_message(msg))
 
-        return Subscription(await self._connection.subscribe(subject, queue=queue, cb=deliver))
+        inner = await self._connection.subscribe(subject, queue=queue, cb=deliver)
+        if limit:
+            # Refused when all of them have come already.
+            with contextlib.suppress(nats.errors.BadSubscriptionError):
+                await inner.unsubscribe(limit)
+        return Subscription(inner)
 
     def new_inbox(self) -> str:
         """A subject for answers that nobody else uses and that the request correlator does not hear."""

@@ -6,7 +6,7 @@ nats-server#5526). Survives a NATS server that lost everything: `ensure_…` mak
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from millpond import transport as wire
 from millpond.transport import Transport
@@ -62,20 +62,31 @@ async def delete_pool(transport: Transport, key: PoolKey) -> bool:
     return True
 
 
-async def read_lags(transport: Transport) -> dict[PoolKey, int]:
-    """Messages (waiting + in flight) of every pool's stream, in one request for each 256 pools."""
-    lags: dict[PoolKey, int] = {}
+class Reading(NamedTuple):
+    """One queue at one moment: tasks waiting and in flight, and tasks ever stored in it."""
+
+    lag: int
+    arrived: int
+
+
+async def read_queues(transport: Transport) -> dict[PoolKey, Reading]:
+    """Every pool's queue, in one request for each 256 pools."""
+    readings: dict[PoolKey, Reading] = {}
     for stream in await _list(transport):
         parsed = subjects.parse_pool_stream(stream["config"]["name"])
         if parsed:
-            lags[PoolKey(*parsed)] = int(stream["state"]["messages"])
-    return lags
+            readings[PoolKey(*parsed)] = _reading(stream)
+    return readings
 
 
-async def read_lag(transport: Transport, key: PoolKey) -> int | None:
-    """Messages of one pool's stream; None when there is no such stream."""
+async def read_queue(transport: Transport, key: PoolKey) -> Reading | None:
+    """One pool's queue; None when there is no such stream."""
     info = await _read(transport, subjects.pool_stream(*key))
-    return int(info["state"]["messages"]) if info else None
+    return _reading(info) if info else None
+
+
+def _reading(info: dict[str, Any]) -> Reading:
+    return Reading(int(info["state"]["messages"]), int(info["state"]["last_seq"]))
 
 
 async def read_first_time(transport: Transport, key: PoolKey) -> float | None:

@@ -69,12 +69,12 @@ async def _subscribe(
 
 
 async def subscribe_wake(transport: Transport, key: PoolKey, hear: Callable[[Message], None]) -> Subscription:
-    """`hear(message)` for every task stored in the pool's queue (headers only)."""
+    """`hear(message)` for the next task that is stored in the pool's queue (headers only), and for no other."""
 
     async def on_message(message: Message) -> None:
         hear(message)
 
-    return await transport.subscribe(subjects.wake_all(*key), on_message)
+    return await transport.subscribe(subjects.wake_all(*key), on_message, limit=1)
 
 
 async def drain(transport: Transport, key: PoolKey, worker: str, *, if_idle: bool) -> RpcAnswer | None:

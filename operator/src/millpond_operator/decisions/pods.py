@@ -28,6 +28,11 @@ _HINTS = {
     "InvalidImageName": "spec.image is not an image name",
     "CrashLoopBackOff": "its process ends at once: see kubectl logs",
 }
+_UNPLACED = {
+    "Unschedulable": "no node fits the pod",
+    # Somebody (Kueue, say) holds it back: it has never run, so it may go without a drain.
+    "SchedulingGated": "a scheduling gate holds the pod back",
+}
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,6 @@ def _trouble(
         hint = _HINTS.get(reason, "see kubectl describe pod")
         return reason, f"{said or 'the kubelet gives no message'} ({hint})"
     scheduled = conditions.get("PodScheduled", {})
-    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        return "Unschedulable", scheduled.get("message", "no node fits the pod")
+    if scheduled.get("status") == "False" and scheduled.get("reason") in _UNPLACED:
+        return scheduled["reason"], scheduled.get("message") or _UNPLACED[scheduled["reason"]]
     return None

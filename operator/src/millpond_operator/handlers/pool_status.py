@@ -17,6 +17,9 @@ from millpond_operator.decisions.conditions import PoolFacts, decide_pool_facts,
 from millpond_operator.handlers.world import LEDGER_LENGTH, World
 from millpond_operator.resources.deployment import selector
 
+GATHER = 0.15
+"""Seconds in which several changes become one write: a pool that wakes changes four times in a moment."""
+
 
 class PoolStatuses:
     """`write` puts the status of one pool as it is seen now."""
@@ -34,7 +37,7 @@ class PoolStatuses:
         meta = body["metadata"]
         self._rank += 1
         self.world.writer.put(
-            Target("workerpools", key.namespace, key.pool, meta["uid"]), status.to_manifest(), self._rank
+            Target("workerpools", key.namespace, key.pool, meta["uid"]), status.to_manifest(), self._rank, GATHER
         )
 
     def _make(self, key: PoolKey, body: Body, spec: WorkerPoolSpec, now: datetime) -> WorkerPoolStatus:

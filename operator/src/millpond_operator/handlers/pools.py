@@ -31,7 +31,7 @@ class PoolController:
     def __init__(self, world: World) -> None:
         self.world = world
         self.queue: WorkQueue[PoolKey] = WorkQueue("pools", self.reconcile, concurrency=8)
-        self.on_queue_ready: Callable[[PoolKey], None] = lambda _: None
+        self.on_queue_ready: list[Callable[[PoolKey], None]] = []
         world.pools.subscribe(self._on_pool)
         world.deployments.subscribe(self._on_deployment)
 
@@ -64,9 +64,7 @@ class PoolController:
             await self._ensure_deployment(key, body, spec)
 
     async def _forget(self, key: PoolKey) -> None:
-        memory = self.world.memory.pop(key, None)
-        if memory and memory.wake:
-            await memory.wake.close()
+        self.world.memory.pop(key, None)
         await self.sweep()
 
     async def _ensure_queue(self, key: PoolKey, body: Body, spec: WorkerPoolSpec) -> None:
@@ -82,7 +80,8 @@ class PoolController:
             raise
         memory.queue_ready, memory.queue_digest, memory.queue_error = True, digest, ""
         log.info("queue ready", pool=str(key))
-        self.on_queue_ready(key)
+        for tell in self.on_queue_ready:
+            tell(key)
 
     async def _ensure_deployment(self, key: PoolKey, body: Body, spec: WorkerPoolSpec) -> None:
         memory = self.world.memory[key]

@@ -1,21 +1,24 @@
 """The scaling loop: reads all queues each tick, decides for every pool, and has it applied.
 
 Owns the order observe → decide → apply, and that a pool is changed by one at a time. Growing is one patch; `waking`
-calls for pools at zero, `shrinking` takes workers away. A step that fails is decided anew by the next tick.
+asks for looks between two ticks, `shrinking` takes workers away. A step that fails is decided anew by the next tick.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable
+from dataclasses import replace
 
 import structlog
 from millpond import transport as wire
-from millpond_scaling import Decision, Observation, decide, make_policy
+from millpond_api.v1alpha1 import WorkerPoolSpec
+from millpond_scaling import Decision, Observation, Policy, decide
 
 from millpond_operator import metrics
 from millpond_operator.broker import streams
+from millpond_operator.broker.streams import Reading
 from millpond_operator.cluster_key import PoolKey
-from millpond_operator.decisions.workers import LOST_AFTER
+from millpond_operator.handlers.observing import Observer
 from millpond_operator.handlers.pool_status import PoolStatuses
 from millpond_operator.handlers.pools import PoolController
 from millpond_operator.handlers.replicas import Replicas
@@ -25,12 +28,12 @@ from millpond_operator.handlers.world import World
 
 log = structlog.get_logger(__name__)
 
-SILENT_LONG = 30.0
-"""A worker that is silent for longer counts as running nothing: its leases have ended."""
+BREATH = 32
+"""Pools between two breaths of the loop: a tick over 1,000 pools must not hold up a wake."""
 
 
 class Scaler:
-    """`run` ticks; `step` looks at one pool at once."""
+    """`run` ticks and looks; `step` decides for one pool."""
 
     def __init__(self, world: World, pools: PoolController, statuses: PoolStatuses) -> None:
         self.world = world
@@ -38,11 +41,17 @@ class Scaler:
         self.statuses = statuses
         self.replicas = Replicas(world, statuses.write)
         self.shrinker = Shrinker(world, self.replicas)
-        self.waker = Waker(world, self._spawn, self.step)
+        self.observer = Observer(world, self.replicas)
+        self.waker = Waker(world, self.look)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Tick until cancelled."""
+        """Tick and look until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tick_on())
+            group.create_task(self.waker.run())
+
+    async def _tick_on(self) -> None:
         while True:
             began = time.monotonic()
             await self.tick()
@@ -51,51 +60,57 @@ class Scaler:
 
     async def tick(self) -> None:
         """Look at every pool once, with one reading of all queues."""
+        began = time.monotonic()
         try:
-            lags: dict[PoolKey, int] | None = await streams.read_lags(self.world.transport)
+            readings: dict[PoolKey, Reading] | None = await streams.read_queues(self.world.transport)
         except wire.TransportError as error:
             log.warning("the queues could not be read: nothing is scaled", error=str(error))
-            lags = None
-        for key in self.world.pool_keys():
-            if lags is not None and self.world.memory[key].queue_ready and key not in lags:
+            readings = None
+        for number, key in enumerate(self.world.pool_keys()):
+            if number % BREATH == BREATH - 1:
+                await asyncio.sleep(0)
+            memory = self.world.memory[key]
+            if memory.looked > began:
+                continue  # a wake has just had it looked at, with a newer reading than ours
+            if readings is not None and memory.queue_ready and key not in readings:
                 # The stream is gone from under us: made again, and until then its lag is unknown.
-                self.world.memory[key].queue_ready = False
+                memory.queue_ready = False
                 self.pools.queue.add(key)
-            self.step(key, lags.get(key) if lags is not None else None)
+            self.step(key, readings.get(key) if readings is not None else None)
 
-    def step(self, key: PoolKey, lag: int | None) -> None:
+    async def look(self, readings: dict[PoolKey, Reading]) -> None:
+        """Decide for the pools that were heard of, in this order."""
+        for number, (key, reading) in enumerate(readings.items()):
+            if number % BREATH == BREATH - 1:
+                await asyncio.sleep(0)
+            self.step(key, reading)
+
+    def step(self, key: PoolKey, reading: Reading | None) -> None:
         """Decide for one pool; what is to be done is done in the background, one change at a time."""
-        spec = self.world.spec(key)
-        if spec is None:
+        spec, policy = self.world.spec(key), self.world.policy(key)
+        if spec is None or policy is None:
             return
-        memory = self.world.memory[key]
-        if lag is not None:
-            lag += len(self.world.admitting.get(key, ()))
-        memory.lag = lag
-        decision = decide(self._observe(key, lag), make_policy(spec), memory.scaling, time.monotonic())
-        memory.scaling, memory.decision = decision.memory, decision
-        metrics.observe_pool(key, lag or 0, decision.current, decision.target)
+        memory, now = self.world.memory[key], time.monotonic()
+        memory.looked = now
+        seen = self.observer.observe(key, policy, reading)
+        decision = decide(seen, policy, memory.scaling, now)
+        memory.lag, memory.scaling, memory.decision = seen.lag, decision.memory, decision
+        metrics.observe_pool(key, seen.lag or 0, decision.current, decision.target)
+        memory.order = order = make_order(seen, policy, decision)
+        if order.target <= order.current:
+            memory.first_enqueued = None
         if not memory.lock.locked():
-            if decision.target > decision.current:
-                self._spawn(self._grow(key, decision))
-            elif decision.changes or self.shrinker.leftovers(key):
-                self._spawn(self.shrinker.shrink(key, decision, spec))
-            else:
-                memory.held = ""
-        self.waker.mind(key, spec, decision)
+            self._apply(key, order, spec)
+        self.waker.mind(key, memory.queue_ready and may_grow(seen, policy, decision))
         self.statuses.write(key)
 
-    def _observe(self, key: PoolKey, lag: int | None) -> Observation:
-        current = self.replicas.current(key)
-        now, total = time.monotonic(), 0
-        for _, worker in self.world.workers_of(key):
-            assert worker.pod is not None
-            silent = now - (worker.heard or self.world.started)
-            if worker.beat and silent <= LOST_AFTER:
-                total += len(worker.beat.in_flight)
-            elif worker.pod.ready and not worker.pod.going and silent <= SILENT_LONG:
-                return Observation(lag, None, current)
-        return Observation(lag, total, current)
+    def _apply(self, key: PoolKey, order: Decision, spec: WorkerPoolSpec) -> None:
+        if order.target > order.current:
+            self._spawn(self._grow(key, order))
+        elif order.changes or self.shrinker.leftovers(key):
+            self._spawn(self.shrinker.shrink(key, order, spec))
+        else:
+            self.world.memory[key].held = ""
 
     async def _grow(self, key: PoolKey, decision: Decision) -> None:
         memory = self.world.memory[key]
@@ -105,21 +120,28 @@ class Scaler:
             if not await self.replicas.set(key, decision.target):
                 return
             delay = None
-            if decision.current == 0 and decision.reason == "ScaleUp" and self.world.settings.push_wake:
-                patched = time.time()
-                delay = max(0.0, (patched - await self._first_enqueued(key, patched)) * 1000)
-                metrics.WAKE_SECONDS.observe(delay / 1000)
+            if decision.reason == "ScaleUp" and (decision.current == 0 or memory.first_enqueued is not None):
+                delay = await self._wake_delay(key, decision)
             memory.first_enqueued = None
             self.replicas.record(key, decision, decision.target, delay)
 
-    async def _first_enqueued(self, key: PoolKey, patched: float) -> float:
-        """When the first task was enqueued: as the wake told, else as the queue says (a tick may come before the wake).
+    async def _wake_delay(self, key: PoolKey, decision: Decision) -> float | None:
+        """Milliseconds from the first task to the patch, where a task was heard or a pool at zero was woken."""
+        if not self.world.settings.push_wake:
+            return None
+        patched = time.time()
+        first = self.world.memory[key].first_enqueued
+        if first is None:
+            first = await self._oldest(key, patched)
+        delay = max(0.0, patched - first)
+        (metrics.WAKE_SECONDS if decision.current == 0 else metrics.BURST_SECONDS).observe(delay)
+        return delay * 1000
+
+    async def _oldest(self, key: PoolKey, patched: float) -> float:
+        """When the first task was stored, as the queue says: a tick may come before the wake.
 
         `patched` itself when the queue is still empty: the pool was scaled for a task on its way to it.
         """
-        heard = self.world.memory[key].first_enqueued
-        if heard is not None:
-            return heard
         try:
             stored = await streams.read_first_time(self.world.transport, key)
         except wire.TransportError:
@@ -137,3 +159,20 @@ class Scaler:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def make_order(seen: Observation, policy: Policy, decision: Decision) -> Decision:
+    """What is done: the decision, or in shadow mode what somebody else set in spec.replicas."""
+    if not policy.shadow or seen.current is None:
+        return decision
+    if policy.manual is None:
+        return replace(decision, target=decision.current, reason="Shadow", message="nobody has set spec.replicas")
+    return replace(decision, target=policy.manual, reason="Manual", message=f"spec.replicas is {policy.manual}")
+
+
+def may_grow(seen: Observation, policy: Policy, decision: Decision) -> bool:
+    """Whether a task that comes now could add workers: only then is it worth listening for."""
+    if policy.pause in ("All", "Up") or (policy.manual is not None and not policy.shadow):
+        return False
+    most = policy.max_workers if seen.allowance is None else min(policy.max_workers, seen.allowance)
+    return max(decision.current, decision.target) < most

@@ -11,17 +11,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from millpond.transport import Subscription, Transport
+from millpond.transport import Transport
 from millpond_api import LABEL_POOL
 from millpond_api.v1alpha1 import WorkerPoolSpec, WorkerPoolStatus, WorkerStatus
 from millpond_api.v1alpha1.workerpool import Decision as LedgerEntry
-from millpond_scaling import Decision, Memory
+from millpond_scaling import Decision, Memory, Policy, make_policy
 
 from millpond_operator.cluster.api import Api
 from millpond_operator.cluster.cache import Body, Cache, Key
 from millpond_operator.cluster.events import EventPoster, News
 from millpond_operator.cluster.writer import StatusWriter
 from millpond_operator.cluster_key import PoolKey
+from millpond_operator.decisions.service import ServiceMeter
 from millpond_operator.decisions.workers import WorkerMemory
 from millpond_operator.resources.deployment import deployment_name
 from millpond_operator.settings import Settings
@@ -35,17 +36,21 @@ class PoolMemory:
 
     spec: WorkerPoolSpec | None = None
     spec_generation: int = -1
+    policy: Policy | None = None
     queue_ready: bool = False
     queue_digest: str = ""
     queue_error: str = ""
     lag: int | None = None
     decision: Decision | None = None
+    order: Decision | None = None
+    """What is carried out: the decision, but for shadow mode."""
+    looked: float = 0.0
+    service: ServiceMeter = field(default_factory=ServiceMeter)
     scaling: Memory = field(default_factory=Memory)
     ledger: list[LedgerEntry] | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    wake: Subscription | None = None
-    waking: bool = False
     first_enqueued: float | None = None
+    """When the task was enqueued that was heard of first since the last decision."""
     removed: dict[str, float] = field(default_factory=dict)
     """Workers that were drained for removal, and when: their pods are about to go."""
     held: str = ""
@@ -90,8 +95,18 @@ class World:
         generation = body["metadata"].get("generation", 0)
         if memory.spec is None or memory.spec_generation != generation:
             memory.spec = WorkerPoolSpec.model_validate(body["spec"])
-            memory.spec_generation = generation
+            memory.spec_generation, memory.policy = generation, None
         return memory.spec
+
+    def policy(self, key: PoolKey) -> Policy | None:
+        """The spec as scaling decisions need it, made once a generation; None when there is no such pool."""
+        spec = self.spec(key)
+        if spec is None:
+            return None
+        memory = self.memory[key]
+        if memory.policy is None:
+            memory.policy = make_policy(spec)
+        return memory.policy
 
     def deployment(self, key: PoolKey) -> Body | None:
         return self.deployments.get(key.namespace, deployment_name(key.pool))
