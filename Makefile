@@ -11,8 +11,8 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo $(MILLPOND_CACHE)/uv-$(UV_VERSION)/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 
-.PHONY: help setup demo demo-down test test-unit test-broker test-cluster test-system verify generate format bench \
-	cluster-up cluster-down cluster-load images
+.PHONY: help setup demo demo-down test test-unit test-broker test-cluster test-system verify generate format \
+	bench bench-reaction bench-storm cluster-up cluster-down cluster-load images
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -47,7 +47,13 @@ format: setup ## Format the code
 	@$(RUN) ruff format . && $(RUN) ruff check --fix .
 
 bench: setup ## Publish → Deployment patched, from zero, by push and by poll (needs a cluster: make cluster-up)
-	@$(RUN) python bench/reaction.py
+	@$(RUN) python -m bench.wake
+
+bench-reaction: setup ## Millpond and the real KEDA side by side: 0→1, 0→20, 5→20, 20→0, and 20 flaps (25 min)
+	@$(RUN) python -m bench.reaction $(ARGS)
+
+bench-storm: setup ## The same storm of 10,000 tasks on Millpond and on KEDA with an HPA (15 min)
+	@$(RUN) python -m bench.storm $(ARGS)
 
 cluster-up: setup ## A real Kubernetes: PROFILE=control-plane|node|kwok
 	@$(RUN) millpond-cluster up --profile $(PROFILE) --name $(NAME)

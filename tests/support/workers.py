@@ -69,7 +69,8 @@ class Mill:
 
     def spawn(self, name: str, **settings: Any) -> WorkerProcess:
         """Start a worker; settings are MILLPOND_ variables in lower case; `directory` is where it starts."""
-        known = {"nats_url": self.server.url, "namespace": self.queue.namespace, "pool": self.queue.pool}
+        known: dict[str, Any] = {"nats_url": self.server.url}
+        known |= {"namespace": self.queue.namespace, "pool": self.queue.pool}
         known |= {"app": "tests.support.worker_app:app", "worker": name, "lease": self.queue.lease, "http_port": 0}
         known |= {"beat": 0.2, "classes": ",".join(self.queue.classes)}
         directory = settings.pop("directory", ROOT)

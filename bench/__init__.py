@@ -1,0 +1,1 @@
+"""What Millpond is measured by. Run as `python -m bench.<name>`; it measures and prints, and is part of no release."""

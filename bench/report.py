@@ -1,0 +1,83 @@
+"""docs/benchmarks.md, made from the results of runs: `python -m bench.report`.
+
+Owns the page. Its figures stand in docs/benchmarks/*.json, written by `--out docs/benchmarks` of the benchmarks, and
+nothing on the page is typed by hand but what explains them.
+"""
+
+import sys
+from pathlib import Path
+
+from bench.ground import Facts
+from bench.reaction import Reactions, make_goal_lines, make_reaction_table
+from bench.scenarios import KEDAS, LAG_PER_WORKER, MOST
+from bench.storm import Storm, make_storm_table
+
+DOCS = Path(__file__).parents[1] / "docs"
+RESULTS, PAGE = DOCS / "benchmarks", DOCS / "benchmarks.md"
+
+_SETUPS = "; ".join(setup.name.removeprefix("KEDA, ") for setup in KEDAS)
+HEAD = f"""# Benchmarks
+
+Millpond beside the real KEDA (operator and metrics adapter, built from KEDA's own module) on the same cluster, with the
+same NATS, the same kind of queue and the same pods. This page is made by `python -m bench.report` from the results in
+[benchmarks/](benchmarks); the commands stand beside the figures.
+
+Both sides aim for {LAG_PER_WORKER} tasks a worker and {MOST} workers at most. The HPA looks every 15 s, its default.
+KEDA's set-ups: {_SETUPS}
+(scaleUp and scaleDown without stabilization, 100 % or 1,000 pods a second, selectPolicy Max; cooldownPeriod 0).
+"""
+REACTION = """## Reaction
+
+From the publish (20→0: from the queue's being emptied) until the Deployment asks for the wanted number of replicas,
+seen by a watch from outside. Rounds begin at a random moment; the pods are held back by a scheduling gate, so that their start
+takes no cores. p99 of few rounds is the slowest one. *Patches* are changes of `spec.replicas` until the wanted number.
+"""
+FLAPPING = """## Busy workers while the pool flaps
+
+The ceiling jumps between 1 and 6 every 18 s, twenty times, while tasks of 5 to 60 s run; both sides at the same time on
+the same node. KEDA polls every second and its HPA is opened wide. Workers of both sides finish what they run within the
+grace period when they are told to go (they are the same image), and give the rest back.
+"""
+STORM = """## The storm
+
+10,000 tasks in 20 waves while bounds are edited every 15 s, replicas are set by hand and unset twice, the template
+changes twice, the scaler is killed once and the node is drained once; both sides at the same time on the same node. A run was
+*interrupted* when its task was given back or claimed again before it had an outcome.
+"""
+
+
+def make_page(folder: Path) -> str:
+    """The page from the results that lie in the folder."""
+    parts = [HEAD]
+    if (file := folder / "reaction.json").exists():
+        result = Reactions.model_validate_json(file.read_bytes())
+        goals = "\n".join(f"* {line}" for line in make_goal_lines(result))
+        parts += [REACTION, make_reaction_table(result) + "\n", goals + "\n", _describe(result.facts)]
+    for name, text in (("flapping", FLAPPING), ("storm", STORM)):
+        if (file := folder / f"{name}.json").exists():
+            storm = Storm.model_validate_json(file.read_bytes())
+            parts += [text, make_storm_table(storm) + "\n", *_list_refused(storm), _describe(storm.facts, storm.grace)]
+    return "\n".join(parts)
+
+
+def _list_refused(storm: Storm) -> list[str]:
+    lines = [f"* {name}: {text}" for name, texts in storm.refused.items() for text in texts]
+    return ["Refused meanwhile:\n\n" + "\n".join(lines) + "\n"] if lines else []
+
+
+def _describe(facts: Facts, grace: str = "") -> str:
+    until = f"; grace period {grace}" if grace else ""
+    return (
+        f"`{facts.command}` on {facts.at:%Y-%m-%d} at {facts.commit}: {facts.machine}, Kubernetes {facts.kubernetes}, "
+        f"KEDA {facts.keda}, load {facts.load[0]:.1f} → {facts.load[1]:.1f}, {facts.seconds / 60:.0f} min{until}.\n"
+    )
+
+
+def main() -> int:
+    """0 when the page is written."""
+    PAGE.write_text(make_page(RESULTS), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""What a storm did to the tasks and workers, judged from the tasks' logs and from the pods that were told to go.
+
+Pure: events and moments in, counts out. A run begins with a `Running` event and ends with the task's next one. It was
+*interrupted* when that is another `Running` of the same attempt (the worker was lost) or `Queued` (given back at
+shutdown). A pod was *stopped busy* when it was told to go while a run of its worker was open. A task is *lost* when no
+log tells of an outcome; it has *two outcomes* when a second one was committed without a redrive.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+
+from millpond_api.events import TaskEvent
+from millpond_api.lifecycle import TERMINAL
+from pydantic import BaseModel
+
+
+class Verdict(BaseModel):
+    """Counts of one storm."""
+
+    tasks: int
+    """Submitted."""
+    succeeded: int
+    lost: int
+    """Without an outcome at the end."""
+    runs: int
+    interrupted: int
+    """Runs that were cut off before their outcome."""
+    two_outcomes: int
+    stopped: int
+    """Worker pods that were told to go, for whatever reason."""
+    stopped_busy: int
+    """Of those, the ones that ran a task at that moment."""
+    wasted_seconds: float
+    """Work that interrupted runs had done and that was done again."""
+
+
+class Run(BaseModel):
+    """One run of a task."""
+
+    worker: str
+    begun: datetime
+    ended: datetime | None
+    """None: nothing came after it."""
+    interrupted: bool
+
+
+def runs_of(log: Sequence[TaskEvent]) -> list[Run]:
+    """The runs that a task's log tells of, oldest first."""
+    found = []
+    for event, after in pairwise([*log, None]):
+        if event is None or event.state != "Running":
+            continue
+        ended = after.at if after else None
+        found.append(Run(worker=event.worker, begun=event.at, ended=ended, interrupted=_is_cut_off(event, after)))
+    return found
+
+
+def _is_cut_off(event: TaskEvent, after: TaskEvent | None) -> bool:
+    if after is None:
+        return False
+    return after.state == "Queued" or (after.state == "Running" and after.attempt == event.attempt)
+
+
+def judge(tasks: Iterable[str], logs: Mapping[str, Sequence[TaskEvent]], stopped: Mapping[str, datetime]) -> Verdict:
+    """Judge a storm: ids of the submitted tasks, their logs in order, and when each worker's pod was told to go."""
+    ids = list(tasks)
+    runs = [run for task in ids for run in runs_of(logs.get(task, ()))]
+    ends = {task: [event.state for event in logs.get(task, ()) if event.state in TERMINAL] for task in ids}
+    cut = [run for run in runs if run.interrupted]
+    return Verdict(
+        tasks=len(ids),
+        succeeded=sum(states[-1:] == ["Succeeded"] for states in ends.values()),
+        lost=sum(not states for states in ends.values()),
+        runs=len(runs),
+        interrupted=len(cut),
+        two_outcomes=sum(len(states) > 1 for states in ends.values()),
+        stopped=len(stopped),
+        stopped_busy=len({run.worker for run in runs if run.worker in stopped and is_open(run, stopped[run.worker])}),
+        wasted_seconds=round(sum((run.ended - run.begun).total_seconds() for run in cut if run.ended), 1),
+    )
+
+
+def is_open(run: Run, moment: datetime) -> bool:
+    """Whether the run was under way at that moment."""
+    return run.begun <= moment and (run.ended is None or moment < run.ended)
