@@ -29,8 +29,9 @@ KEDA's set-ups: {_SETUPS}
 REACTION = """## Reaction
 
 From the publish (20→0: from the queue's being emptied) until the Deployment asks for the wanted number of replicas,
-seen by a watch from outside. Rounds begin at a random moment; the pods are held back by a scheduling gate, so that their start
-takes no cores. p99 of few rounds is the slowest one. *Patches* are changes of `spec.replicas` until the wanted number.
+seen by a watch from outside. Rounds begin at a random moment; the pods are held back by a scheduling gate, so that
+their start takes no cores. p99 of few rounds is the slowest one. *Patches* are changes of `spec.replicas`
+until the wanted number.
 """
 FLAPPING = """## Busy workers while the pool flaps
 
@@ -41,8 +42,8 @@ grace period when they are told to go (they are the same image), and give the re
 STORM = """## The storm
 
 10,000 tasks in 20 waves while bounds are edited every 15 s, replicas are set by hand and unset twice, the template
-changes twice, the scaler is killed once and the node is drained once; both sides at the same time on the same node. A run was
-*interrupted* when its task was given back or claimed again before it had an outcome.
+changes twice, the scaler is killed once and the node is drained once; both sides at the same time on the same node. A
+run was *interrupted* when its task was given back or claimed again before it had an outcome.
 """
 
 

@@ -57,7 +57,8 @@ def make_adapter(facts: Facts, ports: KedaPorts, certificates: Path) -> Command:
 
 def _argv(facts: Facts, program: str, flags: dict[str, str]) -> list[str]:
     """Through env(1), which becomes the program: KEDA takes its namespaces from the environment alone."""
-    environment = {"KUBECONFIG": facts.kubeconfig("admin"), "POD_NAMESPACE": NAMESPACE, "WATCH_NAMESPACE": ""}
+    namespaces = {"POD_NAMESPACE": NAMESPACE, "KEDA_CLUSTER_OBJECT_NAMESPACE": NAMESPACE, "WATCH_NAMESPACE": ""}
+    environment = {"KUBECONFIG": facts.kubeconfig("admin"), **namespaces}
     variables = [f"{name}={value}" for name, value in environment.items()]
     return ["/usr/bin/env", *variables, str(facts.programs[program]), *(f"--{n}={v}" for n, v in flags.items())]
 
