@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from millpond import Client
@@ -15,7 +16,7 @@ from millpond_api import API_VERSION, LABEL_POOL, subjects
 from millpond_api.broker import QueueConfig
 
 from bench import keda
-from bench.scenarios import LAG_PER_WORKER, MOST, Setup
+from bench.scenarios import LAG_PER_WORKER, MOST, Scenario, Setup
 from bench.watches import TARGET, Replicas, Watch
 from tests.support import nats
 from tests.support.eventually import eventually_sync
@@ -36,8 +37,8 @@ class Contender(Protocol):
     kube: Kube
     replicas: Replicas
 
-    def make(self, target: str, setup: Setup, workers: int, waiting: int) -> None:
-        """The target is there with that many workers and waiting tasks, and nothing of it changes any more."""
+    def make(self, target: str, setup: Setup, scenario: Scenario) -> None:
+        """The target is there with its workers and waiting tasks, and nothing of it changes any more."""
 
     def remove(self, target: str) -> None: ...
 
@@ -64,6 +65,13 @@ class Queues:
             await nats.api(connection, f"STREAM.PURGE.{subjects.pool_stream(self.namespace, target)}")
         return began
 
+    async def pause(self, target: str) -> None:
+        """Workers get nothing for an hour: what waits goes on waiting, and they stay idle."""
+        until = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        name = f"{subjects.pool_stream(self.namespace, target)}.{subjects.consumer('default')}"
+        async with nats.connected(self.url) as connection:
+            await nats.api(connection, f"CONSUMER.PAUSE.{name}", {"pause_until": until})
+
     def depth(self, target: str) -> int:
         return asyncio.run(nats.queue_depth(self.url, self.namespace, target))
 
@@ -89,11 +97,13 @@ class Millpond:
         self.queues = Queues(url, kube.namespace)
         self.replicas = Replicas(LABEL_POOL)
 
-    def make(self, target: str, setup: Setup, workers: int, waiting: int) -> None:
-        self.make_pool(target, pool_spec(setup, template=HELD))
-        if waiting:
-            self.queues.fill(target, waiting)
-        self.await_replicas(target, workers)
+    def make(self, target: str, setup: Setup, scenario: Scenario) -> None:
+        self.make_pool(target, pool_spec(setup, **({} if scenario.drained else {"template": HELD})))
+        if scenario.drained:
+            asyncio.run(self.queues.pause(target))
+        if scenario.waiting:
+            self.queues.fill(target, scenario.waiting)
+        self._await_workers(target, scenario)
 
     def make_pool(self, target: str, spec: Body) -> None:
         """The pool is at zero, and the operator waits for its first task."""
@@ -106,8 +116,12 @@ class Millpond:
 
         eventually_sync(is_at_zero, SETTLE, f"pool {target} at zero", LOOK)
 
-    def await_replicas(self, target: str, wanted: int) -> None:
-        eventually_sync(lambda: self.replicas.now(target) == wanted, SETTLE, f"{target} at {wanted}", LOOK)
+    def _await_workers(self, target: str, scenario: Scenario) -> None:
+        def are_there() -> bool:
+            ready = self.kube.get("workerpools", target).get("status", {}).get("readyReplicas", 0)
+            return self.replicas.now(target) == scenario.workers and (not scenario.drained or ready == scenario.workers)
+
+        eventually_sync(are_there, SETTLE, f"{target} with {scenario.workers} workers", LOOK)
 
     def find_template(self, target: str) -> Body | None:
         """The pod template of the pool's newest Deployment."""
@@ -129,16 +143,16 @@ class Keda:
         self.replicas = Replicas(TARGET)
         self._monitor, self.template = monitor, template
 
-    def make(self, target: str, setup: Setup, workers: int, waiting: int) -> None:
-        self.make_target(target, replicas=workers)
-        if waiting:
-            self.queues.fill(target, waiting)
+    def make(self, target: str, setup: Setup, scenario: Scenario) -> None:
+        self.make_target(target, scenario.workers)
+        if scenario.waiting:
+            self.queues.fill(target, scenario.waiting)
         self.scale(target, keda.make_scaled_object(self._place(target), LAG_PER_WORKER, MOST, setup.spec))
-        self._await_ready(target, workers)
+        self._await_ready(target, scenario.workers)
 
-    def make_target(self, target: str, replicas: int, lease: float = 15.0) -> None:
-        """Its queue and its Deployment."""
-        asyncio.run(nats.ensure_pool(self.queues.url, QueueConfig(self.kube.namespace, target, lease=lease)))
+    def make_target(self, target: str, replicas: int) -> None:
+        """Its queue, of the shape that a WorkerPool's has, and its Deployment."""
+        asyncio.run(nats.ensure_pool(self.queues.url, QueueConfig(self.kube.namespace, target)))
         self.kube.create("deployments", keda.make_deployment(self._place(target), self.template, replicas))
 
     def scale(self, target: str, scaled_object: Body) -> None:

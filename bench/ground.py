@@ -19,7 +19,7 @@ from millpond_cluster.build.golang import KEDA_VERSION
 from millpond_cluster.paths import package_root
 from pydantic import BaseModel
 
-from bench.contenders import Keda, Millpond, pool_spec, watching
+from bench.contenders import HELD, Keda, Millpond, pool_spec, watching
 from bench.scenarios import MILLPOND
 from tests.support import release
 from tests.support.kube import Body, Kube
@@ -80,7 +80,7 @@ def _sides(node: Kube, cluster: Cluster, url: str) -> Iterator[Ground]:
     spaces = {side: release.make_namespace(node, f"bench-{side}-{os.getpid()}") for side in ("millpond", "keda")}
     millpond = Millpond(spaces["millpond"], url)
     with watching(millpond):
-        millpond.make_pool(PATTERN, pool_spec(MILLPOND))
+        millpond.make_pool(PATTERN, pool_spec(MILLPOND, template=HELD))
         template = millpond.find_template(PATTERN)
         assert template is not None
         keda = Keda(spaces["keda"], url, _expose_monitor(node.within(release.NAMESPACE)), template)

@@ -6,7 +6,8 @@ Measured is the time from the publish (or purge) until the Deployment asks for t
 watch from outside on this machine's clock, and the number of changes of spec.replicas until then. Rounds begin at a
 random moment of the scaler's longest period. KEDA's set-ups run side by side, each one's rounds one after the other:
 what they wait for are polls and HPA syncs, not cores. Millpond's rounds run alone, one after the other. The pods exist
-and are held back by a scheduling gate. Owns the order of rounds; writes nothing but its result.
+and are held back by a scheduling gate, but for those that Millpond drains (20→0). Owns the order of rounds; writes
+nothing but its result.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from bench.weather import FLAPPING
 
 COMMAND = "make bench-reaction"
 TO_ZERO_ROUNDS = 2
-"""Of KEDA: with its default cooldown each takes more than five minutes."""
+"""With KEDA's default cooldown each takes more than five minutes, and twenty real workers take a minute to start."""
 
 
 class Reactions(BaseModel):
@@ -57,7 +58,7 @@ class Bench:
     def measure(self, side: Millpond | Keda, setup: Setup, scenario: Scenario) -> None:
         """One round with a target of its own."""
         target = self._name(setup, scenario)
-        side.make(target, setup, scenario.workers, scenario.waiting)
+        side.make(target, setup, scenario)
         time.sleep(random.uniform(0.2, 0.2 + setup.phase))
         mark = side.replicas.mark(target)
         began = asyncio.run(self._disturb(side, target, scenario))
@@ -83,9 +84,9 @@ class Bench:
 
     def measure_millpond(self, side: Millpond, rounds: int) -> None:
         for scenario in SCENARIOS:
-            for _ in range(rounds if scenario is not TO_ZERO else max(1, rounds // 4)):
+            for _ in range(rounds if scenario is not TO_ZERO else min(rounds, TO_ZERO_ROUNDS)):
                 self.measure(side, MILLPOND, scenario)
-        for _ in range(max(1, rounds // 4)):
+        for _ in range(min(rounds, TO_ZERO_ROUNDS)):
             self.measure(side, MILLPOND_WIDE, TO_ZERO)
 
     def measure_keda(self, side: Keda, setups: Sequence[Setup], rounds: int) -> None:
