@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from millpond_cli.commands import cancel, explain, get, logs, replay, submit, version, watch
+from millpond_cli.commands import cancel, explain, get, importing, logs, replay, submit, version, watch
 from millpond_cli.errors import CliError
 from millpond_cli.output import say
 
@@ -52,6 +52,7 @@ app.command("explain")(explain.explain)
 app.command("replay")(replay.replay)
 app.command("cancel")(cancel.cancel)
 app.command("unpin")(cancel.unpin)
+app.add_typer(importing.app, name="import")
 app.command("version")(version.version)
 
 if __name__ == "__main__":
