@@ -17,6 +17,7 @@ WAKE_SECONDS = Histogram(
     "First task enqueued (its submitter's clock) to Deployment patched, for pools at zero.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
+LEDGER_DROPPED = Counter("millpond_ledger_dropped_total", "Scaling records that could not be published.")
 BURST_SECONDS = Histogram(
     "millpond_burst_seconds",
     "A task heard of (enqueued by its submitter's clock) to Deployment patched, for pools above zero.",

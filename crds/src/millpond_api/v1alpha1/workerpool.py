@@ -192,13 +192,17 @@ class TaskCounts(Model):
 
 
 class Decision(Model):
-    """One entry of the ledger: a scaling decision that changed the number of workers, and what it was made from."""
+    """One entry of the ledger: a scaling decision that changed the number of workers, or that a rule kept from it."""
 
     at: Timestamp = Field(description="When it was made.")
     source: int = Field(alias="from", description="Workers before.")
     target: int = Field(alias="to", description="Workers after.")
     reason: str = Field(description="One word.")
     message: str = Field(description="The sentence that also stands in the log, the Event and the condition.")
+    clamp: str = Field(default="", description="The rule that kept the number from what the queue needs, if any.")
+    acted: bool = Field(
+        default=True, description="False where nothing was changed: a rule refused it, or the pool is in shadow mode."
+    )
     inputs: dict[str, Any] = Field(
         default_factory=dict,
         description="Lag, tasks in flight, workers and bounds that it was made from.",

@@ -23,11 +23,12 @@ META_RECLAIM = "millpond.dev/reclaim-policy"
 
 
 async def ensure_shared(transport: Transport, storage: str, replicas: int) -> None:
-    """The three streams that all pools share exist."""
+    """The streams that all pools share exist."""
     for shape in (
         shapes.events_stream(storage, replicas),
         shapes.delayed_stream(storage, replicas),
         shapes.dead_stream(storage, replicas),
+        shapes.ledger_stream(storage, replicas),
     ):
         if await _read(transport, shape["name"]) is None:
             await transport.api(f"STREAM.CREATE.{shape['name']}", shape)

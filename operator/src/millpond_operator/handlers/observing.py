@@ -55,10 +55,11 @@ class Observer:
 
     def _sum(self, key: PoolKey, *, measured: bool) -> _Sum:
         now, total = time.monotonic(), _Sum()
-        service = self.world.memory[key].service
+        memory = self.world.memory[key]
+        service, leaving = memory.service, memory.removed
         names: set[str] = set()
         for name, worker in self.world.workers_of(key):
-            self._add(worker, total, now)
+            self._add(worker, total, now, leaving=name.name in leaving)
             if measured:
                 names.add(name.name)
                 if worker.beat:
@@ -68,12 +69,13 @@ class Observer:
             service.keep(names)
         return total
 
-    def _add(self, worker: WorkerMemory, total: _Sum, now: float) -> None:
+    def _add(self, worker: WorkerMemory, total: _Sum, now: float, *, leaving: bool) -> None:
         pod = worker.pod
         assert pod is not None
         silent = now - (worker.heard or self.world.started)
         serving = pod.ready and not pod.going
-        total.ready += serving
+        # A drained worker whose place is taken away already is nobody's any more, though its pod still stands.
+        total.ready += serving and not leaving
         if worker.beat and silent <= LOST_AFTER:
             total.in_flight += len(worker.beat.in_flight)
         elif serving and silent <= SILENT_LONG:

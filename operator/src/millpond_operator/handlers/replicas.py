@@ -5,15 +5,16 @@ the cache at once, so that the next decision sees its own change and not the pas
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
-from millpond_api.v1alpha1.workerpool import Decision as LedgerEntry
 from millpond_scaling import Decision
 
 from millpond_operator import metrics
 from millpond_operator.cluster.api import ApiError, ApiUnreachable, path
 from millpond_operator.cluster_key import PoolKey
+from millpond_operator.decisions.ledger import make_entry
 from millpond_operator.handlers.world import LEDGER_LENGTH, World
 from millpond_operator.resources.deployment import deployment_name
 
@@ -53,14 +54,7 @@ class Replicas:
         """One sentence for log, Event and ledger."""
         memory, body = self.world.memory[key], self.world.pools.get(*key)
         inputs = dict(decision.inputs) | ({"wakeDelayMs": round(delay, 1)} if delay is not None else {})
-        entry = LedgerEntry(
-            at=datetime.now(UTC),
-            source=decision.current,
-            target=target,
-            reason=decision.reason,
-            message=decision.message,
-            inputs=inputs,
-        )
+        entry = make_entry(replace(decision, inputs=inputs), target, datetime.now(UTC))
         memory.ledger = [entry, *(memory.ledger or [])][:LEDGER_LENGTH]
         log.info("scaled", pool=str(key), source=decision.current, target=target, why=decision.message, **inputs)
         metrics.DECISIONS.labels(key.namespace, key.pool, decision.reason).inc()

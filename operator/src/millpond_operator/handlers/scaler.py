@@ -18,6 +18,7 @@ from millpond_operator import metrics
 from millpond_operator.broker import streams
 from millpond_operator.broker.streams import Reading
 from millpond_operator.cluster_key import PoolKey
+from millpond_operator.handlers.ledger import Ledger, Made
 from millpond_operator.handlers.observing import Observer
 from millpond_operator.handlers.pool_status import PoolStatuses
 from millpond_operator.handlers.pools import PoolController
@@ -43,6 +44,7 @@ class Scaler:
         self.shrinker = Shrinker(world, self.replicas)
         self.observer = Observer(world, self.replicas)
         self.waker = Waker(world, self.look)
+        self.ledger = Ledger(world)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -50,6 +52,7 @@ class Scaler:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick_on())
             group.create_task(self.waker.run())
+            group.create_task(self.ledger.run())
 
     async def _tick_on(self) -> None:
         while True:
@@ -93,7 +96,8 @@ class Scaler:
         memory, now = self.world.memory[key], time.monotonic()
         memory.looked = now
         seen = self.observer.observe(key, policy, reading)
-        decision = decide(seen, policy, memory.scaling, now)
+        before = memory.scaling
+        decision = decide(seen, policy, before, now)
         memory.lag, memory.scaling, memory.decision = seen.lag, decision.memory, decision
         metrics.observe_pool(key, seen.lag or 0, decision.current, decision.target)
         memory.order = order = make_order(seen, policy, decision)
@@ -101,6 +105,8 @@ class Scaler:
             memory.first_enqueued = None
         if not memory.lock.locked():
             self._apply(key, order, spec)
+        acted = order is decision and decision.changes
+        self.ledger.note(key, Made(now, policy, seen, before, decision, acted))
         self.waker.mind(key, memory.queue_ready and may_grow(seen, policy, decision))
         self.statuses.write(key)
 

@@ -22,6 +22,7 @@ from millpond_operator.cluster.cache import Body, Cache, Key
 from millpond_operator.cluster.events import EventPoster, News
 from millpond_operator.cluster.writer import StatusWriter
 from millpond_operator.cluster_key import PoolKey
+from millpond_operator.decisions.ledger import Recorded
 from millpond_operator.decisions.service import ServiceMeter
 from millpond_operator.decisions.workers import WorkerMemory
 from millpond_operator.resources.deployment import deployment_name
@@ -48,6 +49,7 @@ class PoolMemory:
     service: ServiceMeter = field(default_factory=ServiceMeter)
     scaling: Memory = field(default_factory=Memory)
     ledger: list[LedgerEntry] | None = None
+    recorded: Recorded | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     first_enqueued: float | None = None
     """When the task was enqueued that was heard of first since the last decision."""
