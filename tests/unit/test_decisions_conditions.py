@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from millpond_operator.decisions.conditions import Fact, PoolFacts, decide_pool_facts, make_conditions
+from millpond_operator.decisions.conditions import Fact, PoolFacts, decide_pool_facts, make_conditions, say_decision
+from millpond_scaling import Decision
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
@@ -74,3 +75,14 @@ def test_ready_and_degraded(seen: PoolFacts, ready: tuple[bool, str], degraded: 
 def test_scaling_tells_the_decision_while_the_number_differs() -> None:
     told = {f.type: f for f in decide_pool_facts(facts(desired=3, current=1, decision_reason="ScaleUp"))}
     assert (told["Scaling"].holds, told["Scaling"].reason) == (True, "ScaleUp")
+
+
+def test_in_shadow_mode_both_say_what_they_want() -> None:
+    decision = Decision(2, 9, "ScaleUp", "40 waiting and 2 in flight need 9 workers")
+    order = Decision(2, 2, "Shadow", "nobody has set spec.replicas")
+    reason, message = say_decision(decision, order)
+    assert reason == "Shadow"
+    assert decision.message in message
+    assert order.message in message
+    assert say_decision(decision, decision) == ("ScaleUp", decision.message)
+    assert say_decision(None, None)[0] == "Starting"

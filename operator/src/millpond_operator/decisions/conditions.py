@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from millpond_api.v1alpha1.common import Condition
+from millpond_scaling import Decision
 
 
 @dataclass(frozen=True)
@@ -71,3 +72,12 @@ def decide_pool_facts(seen: PoolFacts) -> list[Fact]:
     degraded = Fact("Degraded", True, *seen.trouble) if seen.trouble else Fact("Degraded", False, "AllWell")
     paused = Fact("Paused", seen.pause != "None", f"Pause{seen.pause}" if seen.pause != "None" else "NotPaused")
     return [ready, scaling, degraded, paused]
+
+
+def say_decision(decision: Decision | None, order: Decision | None) -> tuple[str, str]:
+    """Reason and sentence of the Scaling condition; where somebody else has the say, both sentences."""
+    if decision is None:
+        return "Starting", "no decision yet"
+    if order is None or order is decision:
+        return decision.reason, decision.message
+    return "Shadow", f"{decision.message}; shadow mode leaves the number alone: {order.message}"

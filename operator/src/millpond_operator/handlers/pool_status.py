@@ -13,7 +13,7 @@ from millpond_api.v1alpha1.workerpool import TaskCounts, WorkerCounts
 from millpond_operator.cluster.cache import Body
 from millpond_operator.cluster.writer import Target
 from millpond_operator.cluster_key import PoolKey
-from millpond_operator.decisions.conditions import PoolFacts, decide_pool_facts, make_conditions
+from millpond_operator.decisions.conditions import PoolFacts, decide_pool_facts, make_conditions, say_decision
 from millpond_operator.handlers.world import LEDGER_LENGTH, World
 from millpond_operator.resources.deployment import selector
 
@@ -55,11 +55,10 @@ class PoolStatuses:
         desired = decision.target if decision else current
         trouble = self._trouble(key)
         self._tell_trouble(key, body, trouble)
-        reason = decision.reason if decision else "Starting"
-        message = decision.message if decision else "no decision yet"
+        reason, message = say_decision(decision, memory.order)
         facts = PoolFacts(
             ready=sum(1 for pod in pods if pod.ready and not pod.going),
-            desired=desired,
+            desired=memory.order.target if memory.order else current,
             current=current,
             decision_reason=reason,
             decision_message=f"{message}; {memory.held}" if memory.held else message,
@@ -79,11 +78,7 @@ class PoolStatuses:
             selector=selector(key.pool),
             workers=counts,
             tasks=TaskCounts(**{phase.lower(): n for phase, n in self.world.phases[key].items() if n > 0}),
-            mode="Manual"
-            if spec.replicas is not None
-            else "Paused"
-            if spec.scaling.pause != "None"
-            else spec.scaling.mode,
+            mode=mode_of(spec),
             decisions=memory.ledger[:LEDGER_LENGTH],
             conditions=make_conditions(before.conditions, decide_pool_facts(facts), now, generation),
         )
@@ -123,3 +118,12 @@ class PoolStatuses:
         if word and word != memory.trouble_told and trouble:
             self.world.tell(body, "WorkerPool", trouble[0], trouble[1], warning=True)
         memory.trouble_told = word
+
+
+def mode_of(spec: WorkerPoolSpec) -> str:
+    """Who sets the number of workers, in one word."""
+    if spec.scaling.mode == "Shadow":
+        return "Shadow"
+    if spec.replicas is not None:
+        return "Manual"
+    return "Paused" if spec.scaling.pause != "None" else "Auto"
