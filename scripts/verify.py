@@ -19,7 +19,7 @@ from generate import GENERATED
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-PACKAGES = ("millpond_api", "millpond_operator", "millpond", "millpond_cli", "millpond_cluster")
+PACKAGES = ("millpond_api", "millpond_operator", "millpond", "millpond_cli", "millpond_cluster", "bench")
 
 
 @dataclass(frozen=True)

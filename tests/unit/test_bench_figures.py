@@ -82,6 +82,8 @@ def test_a_run_that_was_cut_off_is_counted_with_the_work_that_it_wasted(after: s
 def test_a_retry_is_no_interruption() -> None:
     logs = {"t": log((1, "Running", 1, "w"), (2, "Backoff", 1, "w"), (3, "Running", 2, "w"), (4, "Succeeded", 2, "w"))}
     assert judge(["t"], logs, {}).interrupted == 0
+    later = {"t": log((1, "Running", 1, "w"), (3, "Running", 2, "w"), (4, "Succeeded", 2, "w"))}
+    assert judge(["t"], later, {}).interrupted == 0, "its Backoff is older than the log goes back"
 
 
 def test_a_task_without_an_outcome_is_lost_and_one_with_two_is_told() -> None:
