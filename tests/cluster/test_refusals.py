@@ -33,6 +33,21 @@ def refusal(kube: Kube, manifest: Body) -> str:
             ["spec.scaling.idleAfter", "must be a duration: a number and a unit, such as 500ms, 30s, 5m or 1h30m"],
             id="no duration",
         ),
+        *(
+            pytest.param(
+                {"scaling": {"schedules": [{"name": "office", "start": "0 8 * * *", "end": "0 18 * * *"} | schedule]}},
+                ["spec.scaling.schedules[0]", words],
+                id=f"schedule: {words}",
+            )
+            for schedule, words in (
+                ({}, "set minWorkers, maxWorkers or both"),
+                ({"minWorkers": 3, "maxWorkers": 2}, "minWorkers must not be greater than maxWorkers"),
+                ({"minWorkers": 3, "end": "0 8 * * *"}, "end must be another moment than start"),
+                ({"minWorkers": 3, "start": "0 8 * * * *"}, "must be five cron fields, such as `0 8 * * 1-5`"),
+                ({"minWorkers": 3, "end": "@hourly @@"}, "must be five cron fields, such as `0 8 * * 1-5`"),
+                ({"minWorkers": 3, "timeZone": "../etc"}, "must be an IANA time zone, such as Europe/Berlin"),
+            )
+        ),
         pytest.param({"timeouts": {"lease": "1s"}}, ["spec.timeouts.lease", "at least 2s"], id="lease too short"),
         pytest.param({"image": None}, ["image is missing: name the worker image"], id="no image"),
         pytest.param({"app": "census"}, ["spec.app", "must be module:attribute, such as census:app"], id="no app"),

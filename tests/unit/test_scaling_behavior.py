@@ -384,6 +384,7 @@ WINDOWS = [
     pytest.param(windows(0, 300), [(10, 10), (1, 4)], 4, 2, 4, id="TestStabilizeDownscale"),
     pytest.param(windows(0, 300), [(2, 4), (1, 5)], 9, 3, 5, id="TestNormalizeDesiredReplicas: stabilize"),
     pytest.param(windows(0, 300), [(2, 1), (1, 2)], 9, 3, 3, id="TestNormalizeDesiredReplicas: no stabilize"),
+    pytest.param(windows(300, 0), [(5, 1)], 1, 9, 9, id="After(cutoff): as old as the window is out of it, up"),
     pytest.param(windows(0, 300), [(5, 9)], 9, 3, 3, id="After(cutoff): as old as the window is out of it"),
 ]
 

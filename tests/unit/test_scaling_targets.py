@@ -33,6 +33,7 @@ NEEDS = [
     pytest.param(Policy(latency=10), load(0, 60, 1, 60), 60, "latency", id="long tasks in balance: rate x service"),
     pytest.param(Policy(latency=60), load(1, 30, 0, 1), 30, "latency", id="never less than what is in flight"),
     pytest.param(Policy(latency=60), load(1, 0, 0, 0.0), 1, "latency", id="tasks of no length still need a worker"),
+    pytest.param(Policy(latency=1e9), load(1, 0, 0, 0.001), 1, "latency", id="waiting for ever still needs a worker"),
     pytest.param(Policy(latency=0.0), load(5, 3, 9, 2), 8, "latency", id="latency 0: a slot for each, at once"),
     pytest.param(Policy(latency=10), load(7, 2, 5), 9, "latency", id="no service time yet: lagPerSlot 1"),
     pytest.param(Policy(utilization=0.8), load(0, 8), 10, "utilization", id="8 busy at 80 % → 10"),

@@ -81,7 +81,7 @@ def _automatic(seen: Observation, policy: Policy, memory: Memory, now: float) ->
     trail.start(need.rule, need.workers, _load_text(load, need))
     _adjust(trail, need, seen, policy)
     needs, lows = stabilize(trail, memory, policy, current, now)
-    if not idle and current > 0:
+    if not idle and current > 0 and seen.in_flight is not None:
         trail.to("idleAfter", max(trail.workers, 1), f"idleAfter keeps {count(1)}")
     changes = changes_until(memory, policy, current, now)
     limit_rate(trail, changes, policy, current, now)
@@ -95,7 +95,7 @@ def _automatic(seen: Observation, policy: Policy, memory: Memory, now: float) ->
         inputs["arrivalRate"] = round(sum(rate for _, _, _, rate in measured), 3)
     clamp = trail.clamp if trail.workers != need.workers else ""
     memory = Memory(needs, since, changes, measured, lows, (now, current))
-    reason = _reason(trail, clamp, current, blind=seen.in_flight is None)
+    reason = _reason(trail, current, blind=seen.in_flight is None)
     return Decision(current, trail.workers, reason, trail.message(), clamp, inputs, memory, tuple(trail.steps))
 
 
@@ -117,14 +117,14 @@ def _adjust(trail: Trail, need: Need, seen: Observation, policy: Policy) -> None
         trail.to("tolerance", seen.current, f"tolerance leaves {count(seen.current)}")
 
 
-def _reason(trail: Trail, clamp: str, current: int, *, blind: bool) -> str:
+def _reason(trail: Trail, current: int, *, blind: bool) -> str:
     if blind:
         return "HeartbeatsMissing"
     if trail.workers != current:
         return "ScaleUp" if trail.workers > current else "ScaleDown"
-    if clamp == "doubt":
+    if trail.clamp == "doubt":
         return "Contradictory"
-    return REASONS.get(clamp, "Steady")
+    return REASONS.get(trail.clamp, "Steady")
 
 
 def _load_text(load: Load, need: Need) -> str:

@@ -19,7 +19,7 @@ from millpond_scaling.model import Schedule
 FIELDS = 5
 SHIFT = timedelta(hours=3)
 """More than any clock is put forward or back: moments are looked for from this far ahead, by the wall clock."""
-A_WEDNESDAY = 28_401_120
+REFERENCE = 28_401_120
 """Minutes since the epoch of 2024-01-01T00:00Z: what is readable then is readable."""
 
 
@@ -60,7 +60,7 @@ def last_moment(expression: str, zone: str, minute: int) -> int | Unreadable:
         # first of two equal hours while it is the second, which looks later: it is looked for from further ahead.
         times = CronSim(expression, moment + timedelta(seconds=1), reverse=True)
         if times.fixup_tz is not None:
-            times = CronSim(expression, moment.replace(tzinfo=tz, fold=0) + SHIFT, reverse=True)
+            times = CronSim(expression, moment + SHIFT, reverse=True)
         for time in times:
             if (at := int(time.timestamp() // 60)) <= minute:
                 return at
@@ -77,7 +77,7 @@ def check_schedules(spec: WorkerPoolSpec) -> list[str]:
     names: set[str] = set()
     for one in spec.scaling.schedules:
         schedule = Schedule(one.name, one.start, one.end, one.time_zone, one.min_workers, one.max_workers)
-        readable = is_active(schedule, A_WEDNESDAY * 60.0)
+        readable = is_active(schedule, REFERENCE * 60.0)
         if isinstance(readable, Unreadable):
             found.append(f"schedule {one.name} has no effect: {readable.why}")
         elif one.start.split() == one.end.split():

@@ -3,7 +3,7 @@
 Owns the three formulas; bounds, speed and everything else come later. A need is unrounded, so that tolerance can
 compare it with what runs; it never asks for less than what is in flight, one slot for each task.
 
-- lagPerSlot: in flight + ceil(waiting / lagPerSlot) slots.
+- lagPerSlot: in flight + waiting / lagPerSlot slots.
 - latency L, for arrivals of rate r and service time S (Little's law: r x S slots are busy on average):
   S <= L: (r + waiting / L) x S slots, since a slot starts L / S tasks within L;
   S > L: a slot that is free starts one task within L, one that is busy L / S of one, so that what waits and what will
@@ -66,7 +66,7 @@ def highest_need(load: Load, policy: Policy) -> Need:
 
 
 def _by_lag(load: Load, policy: Policy, lag_per_slot: float) -> Need:
-    return Need((load.in_flight + round_up(load.waiting / lag_per_slot)) / policy.slots, "lagPerSlot")
+    return Need((load.in_flight + load.waiting / lag_per_slot) / policy.slots, "lagPerSlot")
 
 
 def _by_latency(load: Load, policy: Policy, latency: float) -> Need:

@@ -62,22 +62,52 @@ class ScaleDown(Behavior):
     )
 
 
+_CRON = [
+    rule(
+        r"self.matches('^[0-9A-Za-z*,/#-]+( +[0-9A-Za-z*,/#-]+){4}$')",
+        "must be five cron fields, such as `0 8 * * 1-5`",
+    )
+]
+_ZONE = [
+    rule(r"self.matches('^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$')", "must be an IANA time zone, such as Europe/Berlin")
+]
+
+
 class Schedule(Model):
     """Bounds that hold between two cron moments, such as office hours."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            CEL: [rule("has(self.minWorkers) || has(self.maxWorkers)", "set minWorkers, maxWorkers or both")]
+            CEL: [
+                rule("has(self.minWorkers) || has(self.maxWorkers)", "set minWorkers, maxWorkers or both"),
+                rule(
+                    "!has(self.minWorkers) || !has(self.maxWorkers) || self.minWorkers <= self.maxWorkers",
+                    "minWorkers must not be greater than maxWorkers",
+                ),
+                rule("self.start != self.end", "end must be another moment than start"),
+            ]
         }
     )
 
     name: str = Field(min_length=1, max_length=63, description="How it is named in conditions and explanations.")
     start: str = Field(
-        min_length=9, max_length=128, description="When it begins: five cron fields, such as `0 8 * * 1-5`."
+        min_length=9,
+        max_length=128,
+        description="When it begins: five cron fields, such as `0 8 * * 1-5`.",
+        json_schema_extra={CEL: _CRON},
     )
-    end: str = Field(min_length=9, max_length=128, description="When it ends: five cron fields.")
+    end: str = Field(
+        min_length=9,
+        max_length=128,
+        description="When it ends: five cron fields. Active while the last start is more recent than the last end.",
+        json_schema_extra={CEL: _CRON},
+    )
     time_zone: str = Field(
-        default="UTC", max_length=64, description="IANA time zone of both, such as Europe/Berlin; its DST is followed."
+        default="UTC",
+        max_length=64,
+        description="IANA time zone of both, such as Europe/Berlin; its DST is followed. A moment in the hour that is "
+        "skipped comes right after it, one in the hour that comes twice only the first time.",
+        json_schema_extra={CEL: _ZONE},
     )
     min_workers: int | None = Field(default=None, ge=0, le=10000, description="Floor while it is active.")
     max_workers: int | None = Field(default=None, ge=0, le=10000, description="Ceiling while it is active.")
