@@ -49,7 +49,7 @@ def refusal(kube: Kube, manifest: Body) -> str:
             )
         ),
         pytest.param({"timeouts": {"lease": "1s"}}, ["spec.timeouts.lease", "at least 2s"], id="lease too short"),
-        pytest.param({"image": None}, ["image is missing: name the worker image"], id="no image"),
+        pytest.param({"image": None, "template": None}, ["image is missing: name the worker image"], id="no image"),
         pytest.param({"app": "census"}, ["spec.app", "must be module:attribute, such as census:app"], id="no app"),
         pytest.param({"concurrency": 0}, ["spec.concurrency", "greater than or equal to 1"], id="no slots"),
         pytest.param({"queue": {"classes": ["Urgent"]}}, ["spec.queue.classes", "lower-case letters"], id="class name"),

@@ -44,7 +44,7 @@ def test_what_the_api_server_fills_in_is_what_is_in_force(kube: Kube) -> None:
     manifest = {**pool_manifest("plain"), "spec": spec}
     stored = kube.create("workerpools", manifest)["spec"]
     assert stored["scaling"]["maxWorkers"] == 10
-    assert stored["scaling"]["scaleDown"] == {"stabilization": "5s"}
+    assert stored["scaling"]["scaleDown"] == {"stabilization": "5s", "selectPolicy": "Max", "tolerance": 0}
     assert stored["retry"]["backoff"]["initial"]
     assert "replicas" not in stored
 

@@ -133,14 +133,13 @@ def structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
 
 
 def _defaults(schema: dict[str, Any]) -> dict[str, Any]:
-    """Objects whose fields all have defaults default to {}, so that the API server fills the fields in (kubectl shows
-    what is in force, and CEL rules may read every field). An optional one stays absent: a Task's own `retry`,
-    filled in, would override the pool's."""
+    """Objects without a required field default to {}, so that the API server fills their fields in (kubectl shows what
+    is in force, and CEL rules may read every field). An optional one stays absent: a Task's own `retry`, filled in,
+    would override the pool's."""
     absent = "default" in schema and schema["default"] is None
     for name, sub in schema.get("properties", {}).items():
         schema["properties"][name] = _defaults(sub)
-    optional = "properties" in schema and not schema.get("required") and "default" not in schema
-    if optional and all("default" in sub for sub in schema["properties"].values()):
+    if "properties" in schema and not schema.get("required") and "default" not in schema:
         schema["default"] = {}
     if absent:
         schema.pop("default")
