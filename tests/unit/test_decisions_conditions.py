@@ -63,6 +63,18 @@ def facts(**changes: object) -> PoolFacts:
             (True, "HandlerMissing"),
             id="ready, but a handler is missing",
         ),
+        pytest.param(
+            facts(mistakes=("schedule x has no effect: start '61 * * * *' can't be read",)),
+            (True, "AtZero"),
+            (True, "ScheduleIgnored"),
+            id="a schedule that can't be read",
+        ),
+        pytest.param(
+            facts(desired=1, current=1, trouble=("ErrImagePull", "no such image"), mistakes=("schedule x",)),
+            (False, "ErrImagePull"),
+            (True, "ErrImagePull"),
+            id="a broken image comes before a schedule",
+        ),
     ],
 )
 def test_ready_and_degraded(seen: PoolFacts, ready: tuple[bool, str], degraded: tuple[bool, str]) -> None:

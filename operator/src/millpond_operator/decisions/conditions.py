@@ -54,6 +54,8 @@ class PoolFacts:
     queue_ready: bool
     trouble: tuple[str, str] | None = None
     pause: str = "None"
+    mistakes: tuple[str, ...] = ()
+    """What is wrong with the spec though the API server took it: schedules that can't be read, for instance."""
 
 
 def decide_pool_facts(seen: PoolFacts) -> list[Fact]:
@@ -69,9 +71,18 @@ def decide_pool_facts(seen: PoolFacts) -> list[Fact]:
     else:
         ready = Fact("Ready", False, "WorkersStarting", f"{seen.ready} of {seen.desired} workers are ready")
     scaling = Fact("Scaling", seen.current != seen.desired, seen.decision_reason, seen.decision_message)
-    degraded = Fact("Degraded", True, *seen.trouble) if seen.trouble else Fact("Degraded", False, "AllWell")
+    degraded = _degraded(seen)
     paused = Fact("Paused", seen.pause != "None", f"Pause{seen.pause}" if seen.pause != "None" else "NotPaused")
     return [ready, scaling, degraded, paused]
+
+
+def _degraded(seen: PoolFacts) -> Fact:
+    """Trouble with workers comes before mistakes in the spec: it is the nearer reason why nothing runs."""
+    if seen.trouble:
+        return Fact("Degraded", True, *seen.trouble)
+    if seen.mistakes:
+        return Fact("Degraded", True, "ScheduleIgnored", "; ".join(seen.mistakes))
+    return Fact("Degraded", False, "AllWell")
 
 
 def say_decision(decision: Decision | None, order: Decision | None) -> tuple[str, str]:

@@ -65,6 +65,7 @@ class PoolStatuses:
             queue_ready=memory.queue_ready,
             trouble=trouble,
             pause=spec.scaling.pause,
+            mistakes=memory.mistakes,
         )
         generation = body["metadata"].get("generation", 0)
         return WorkerPoolStatus(

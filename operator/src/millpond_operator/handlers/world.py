@@ -15,7 +15,7 @@ from millpond.transport import Transport
 from millpond_api import LABEL_POOL
 from millpond_api.v1alpha1 import WorkerPoolSpec, WorkerPoolStatus, WorkerStatus
 from millpond_api.v1alpha1.workerpool import Decision as LedgerEntry
-from millpond_scaling import Decision, Memory, Policy, make_policy
+from millpond_scaling import Decision, Memory, Policy, check_schedules, make_policy
 
 from millpond_operator.cluster.api import Api
 from millpond_operator.cluster.cache import Body, Cache, Key
@@ -38,6 +38,8 @@ class PoolMemory:
     spec: WorkerPoolSpec | None = None
     spec_generation: int = -1
     policy: Policy | None = None
+    mistakes: tuple[str, ...] = ()
+    """What is wrong with the spec's schedules, a sentence each."""
     queue_ready: bool = False
     queue_digest: str = ""
     queue_error: str = ""
@@ -107,7 +109,7 @@ class World:
             return None
         memory = self.memory[key]
         if memory.policy is None:
-            memory.policy = make_policy(spec)
+            memory.policy, memory.mistakes = make_policy(spec), tuple(check_schedules(spec))
         return memory.policy
 
     def deployment(self, key: PoolKey) -> Body | None:

@@ -1,0 +1,63 @@
+"""Rules that need the world: the clock, the nodes, what workers measure. What is refused is told in one sentence."""
+
+from typing import Any
+
+from tests.cluster.test_ledger import read_records
+from tests.support.eventually import eventually_sync
+from tests.support.kube import Body, condition
+from tests.support.works import LONG, Works
+
+EVERY_MINUTE, LEAP_DAY = "* * * * *", "0 0 29 2 *"
+
+
+def says(works: Works, pool: str, kind: str, *words: str) -> Body:
+    """The pool's condition, once its sentence has all the words."""
+
+    def look() -> Body | None:
+        found = condition(works.kube.get("workerpools", pool), kind)
+        assert all(word in found.get("message", "") for word in words), found
+        return found
+
+    return eventually_sync(look, LONG, f"{kind} of {pool} saying {words}", 0.1) or {}
+
+
+def test_an_active_schedule_is_a_floor_that_the_sentence_names(works: Works, pool: str) -> None:
+    schedule = {"name": "office", "start": EVERY_MINUTE, "end": LEAP_DAY, "timeZone": "Europe/Berlin", "minWorkers": 2}
+    works.make_pool(pool, scaling={"maxWorkers": 5, "schedules": [schedule]})
+    works.scales_to(pool, 2)
+    says(works, pool, "Scaling", "office", "2")
+
+
+def test_a_schedule_that_cannot_be_read_is_told_and_holds_nothing_else_up(works: Works, pool: str) -> None:
+    schedule = {"name": "mars", "start": EVERY_MINUTE, "end": LEAP_DAY, "timeZone": "Mars/Olympus", "minWorkers": 3}
+    works.make_pool(pool, scaling={"maxWorkers": 5, "schedules": [schedule]})
+    works.make_task(f"{pool}-0", pool)
+    works.scales_to(pool, 1)
+    told = says(works, pool, "Degraded", "mars", "Mars/Olympus")
+    assert (told["status"], told["reason"]) == ("True", "ScheduleIgnored")
+
+
+def test_pods_that_no_node_has_room_for_stop_the_climb_and_are_told(works: Works, pool: str) -> None:
+    """There is no node here: without its gate a pod is unschedulable."""
+    works.make_pool(pool, scaling={"minWorkers": 1, "maxWorkers": 5}, template={})
+    works.scales_to(pool, 1)
+    eventually_sync(
+        lambda: condition(works.kube.get("workerpools", pool), "Degraded").get("reason") == "Unschedulable", LONG
+    )
+    for number in range(4):
+        works.make_task(f"{pool}-{number}", pool)
+    says(works, pool, "Scaling", "4 waiting", "no node", "stays at 1")
+    assert works.deployment_replicas(pool) == 1
+
+
+def test_a_latency_target_sees_how_many_tasks_arrived(works: Works, pool: str) -> None:
+    scaling: dict[str, Any] = {"minWorkers": 1, "maxWorkers": 9, "target": {"latency": "10s"}}
+    works.make_pool(pool, scaling=scaling)
+    works.start_worker(pool)
+    for number in range(5):
+        works.make_task(f"{pool}-{number}", pool)
+    works.all_reach("Succeeded", pool, 5)
+    eventually_sync(lambda: any(record.seen.arrived for record in read_records(works, pool)), LONG, "arrivals", 0.3)
+    last = read_records(works, pool)[-1]
+    assert last.policy.latency == 10.0
+    assert last.seen.arrived == 5
