@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from millpond_cli.commands import cancel, explain, get, importing, logs, replay, submit, version, watch
+from millpond_cli.commands import cancel, explain, get, importing, logs, replay, simulate, submit, version, watch
 from millpond_cli.errors import CliError
 from millpond_cli.output import say
 
@@ -50,6 +50,7 @@ app.command("watch")(watch.watch)
 app.command("logs")(logs.logs)
 app.command("explain")(explain.explain)
 app.command("replay")(replay.replay)
+app.command("simulate")(simulate.simulate)
 app.command("cancel")(cancel.cancel)
 app.command("unpin")(cancel.unpin)
 app.add_typer(importing.app, name="import")

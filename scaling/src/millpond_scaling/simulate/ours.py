@@ -1,0 +1,48 @@
+"""Millpond's own policy: the operator's `decide`, fed with what the simulated pool shows.
+
+Owns when the operator looks: each tick, and sooner when a task arrives (push), at zero at once and above zero not more
+often than `gap`. Assumed besides: heartbeats are fresh, and one patch carries all workers that are found idle.
+"""
+
+from dataclasses import dataclass, field
+
+from millpond_scaling.engine import decide
+from millpond_scaling.model import Memory, Observation, Policy
+from millpond_scaling.simulate.model import Look, View
+
+TICK = 1.0
+PUSH = 0.05
+"""From a stored task to the patched Deployment; the benchmark on a real cluster tells the measured figure."""
+GAP = 0.2
+"""The least time between two looks at a pool above zero."""
+
+
+@dataclass
+class Millpond:
+    """`decide` on one pool."""
+
+    policy: Policy
+    name: str = "Millpond"
+    drains: bool = True
+    grace: float | None = None
+    wall: float = 0.0
+    """Epoch seconds at the trace's beginning: for schedules."""
+    memory: Memory = field(default_factory=Memory)
+    _looked: float = -1e9
+
+    def look(self, view: View) -> Look:
+        seen = Observation(
+            lag=view.lag,
+            in_flight=view.in_flight,
+            current=view.current,
+            wall=self.wall + view.now,
+            ready=view.ready,
+            arrived=view.arrived,
+            service_seconds=view.service,
+        )
+        decision = decide(seen, self.policy, self.memory, view.now)
+        self.memory, self._looked = decision.memory, view.now
+        return Look(decision.target if decision.changes else None, view.now + TICK)
+
+    def woken(self, now: float, current: int) -> float | None:
+        return max(now + PUSH, self._looked + GAP) if current else now + PUSH
