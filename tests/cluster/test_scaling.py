@@ -121,13 +121,14 @@ def test_a_paused_pool_keeps_its_workers_whatever_the_queue_says(works: Works, p
 def test_a_deployment_that_somebody_deleted_or_scaled_comes_back(works: Works, pool: str) -> None:
     works.make_pool(pool, scaling={"minWorkers": 2, "maxWorkers": 2})
     works.scales_to(pool, 2)
-    works.kube.patch("deployments", f"{pool}-worker", {"spec": {"replicas": 0}}, "scale")
+    (made,) = works.kube.deployments(pool)
+    name, uid = made["metadata"]["name"], made["metadata"]["uid"]
+    works.kube.patch("deployments", name, {"spec": {"replicas": 0}}, "scale")
     works.scales_to(pool, 2)
-    uid = works.kube.get("deployments", f"{pool}-worker")["metadata"]["uid"]
-    works.kube.delete("deployments", f"{pool}-worker")
+    works.kube.delete("deployments", name)
 
     def is_another() -> bool:
-        body = works.kube.find("deployments", f"{pool}-worker")
+        body = works.kube.find("deployments", name)
         return body is not None and body["metadata"]["uid"] != uid
 
     eventually_sync(is_another, LONG, "another Deployment", 0.1)
@@ -140,7 +141,7 @@ def test_a_changed_pool_changes_the_pods_of_its_deployment(works: Works, pool: s
     works.kube.patch("workerpools", pool, {"spec": {"concurrency": 7, "shutdown": {"gracePeriod": "1m"}}})
 
     def seen() -> bool:
-        pod = works.kube.get("deployments", f"{pool}-worker")["spec"]["template"]["spec"]
+        pod = works.kube.deployments(pool)[-1]["spec"]["template"]["spec"]
         environment = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
         return environment["MILLPOND_CONCURRENCY"] == "7" and pod["terminationGracePeriodSeconds"] == 65
 

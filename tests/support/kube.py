@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from millpond_api import API_VERSION
+from millpond_api import API_VERSION, LABEL_POOL
 from millpond_cluster.api import Cluster
 from millpond_cluster.build.builder import has_docker_engine
 from millpond_cluster.errors import ClusterError
@@ -163,6 +163,11 @@ class Kube:
     def list(self, plural: str) -> list[Body]:
         found: list[Body] = self.request("GET", self.path(plural))["items"]
         return found
+
+    def deployments(self, pool: str) -> Sequence[Body]:
+        """The Deployments of a pool's versions, oldest first."""
+        found = self.request("GET", self.path("deployments") + f"?labelSelector={LABEL_POOL}%3D{pool}")["items"]
+        return sorted(found, key=lambda body: str(body["metadata"]["creationTimestamp"]))
 
     def patch(self, plural: str, name: str, change: Body, part: str = "") -> Body:
         return self.request("PATCH", self.path(plural, name, part), change, "application/merge-patch+json")

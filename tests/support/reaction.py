@@ -63,7 +63,7 @@ async def _measure_once(stage: Stage, client: Client, pool: str) -> Reaction:
     await asyncio.to_thread(stage.wait, lambda: _is_at_zero(stage, pool), f"{pool} at zero")
     # A moment of no particular phase: a poll must be met anywhere in its second, not always right after its tick.
     await asyncio.sleep(random.uniform(0.2, 1.2))
-    watch = Watch(stage.kube, f"{pool}-worker")
+    watch = Watch(stage.kube, stage.kube.deployments(pool)[-1]["metadata"]["name"])
     scaled = asyncio.create_task(asyncio.to_thread(watch.await_scale_up))
     await asyncio.to_thread(watch.opened.wait, WATCH_SECONDS)
     began = time.monotonic()

@@ -114,9 +114,8 @@ class Stage:
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     def replicas(self, pool: str = "work") -> int:
-        """What the Deployment is asked for."""
-        body = self.kube.find("deployments", f"{pool}-worker")
-        return int(body["spec"].get("replicas", 0)) if body else 0
+        """What the Deployments of all versions are asked for."""
+        return sum(int(body["spec"].get("replicas", 0)) for body in self.kube.deployments(pool))
 
     def events(self, reason: str = "") -> list[str]:
         """The messages of the namespace's Events."""

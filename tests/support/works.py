@@ -186,8 +186,9 @@ class Works:
         return [task for task in self.kube.list("tasks") if task["spec"]["pool"] == pool]
 
     def deployment_replicas(self, pool: str) -> int | None:
-        body = self.kube.find("deployments", f"{pool}-worker")
-        return None if body is None else int(body["spec"].get("replicas", 0))
+        """What the Deployments of all versions are asked for; None when there is none."""
+        found = self.kube.deployments(pool)
+        return sum(int(body["spec"].get("replicas", 0)) for body in found) if found else None
 
     def scales_to(self, pool: str, replicas: int, timeout: float = LONG) -> None:
         eventually_sync(

@@ -149,6 +149,7 @@ def test_uninstall_job_is_told_what_to_stop_and_may_do_it(served: str) -> None:
     assert {(rule["resources"][0], *rule["verbs"]) for rule in wide} == {
         ("deployments", "list", "delete"),
         ("pods", "list"),
+        ("poddisruptionbudgets", "list", "delete"),
     }
 
 

@@ -18,7 +18,8 @@ def test_no_rule_reaches_secrets_or_raises_rights(values: dict[str, Any]) -> Non
     """With any of these, whoever takes the operator over has the cluster."""
     for rule in rules(render(values)):
         resources = {resource.partition("/")[0] for resource in rule["resources"]}
-        assert not resources & {"secrets", "serviceaccounts", "roles", "clusterroles", "rolebindings", "nodes"}
+        assert not resources & {"secrets", "serviceaccounts", "roles", "clusterroles", "rolebindings"}
+        assert "nodes" not in resources or set(rule["verbs"]) <= {"get", "list", "watch"}
         assert "pods/exec" not in rule["resources"]
         assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
 
@@ -29,7 +30,7 @@ def test_one_namespace_mode_asks_for_nothing_cluster_wide() -> None:
     assert named(objects, "Role", "mill-operator")["metadata"]["namespace"] == "team-a"
     assert named(objects, "RoleBinding", "mill-operator")["subjects"][0]["namespace"] == "pond"
     reached = {resource for rule in rules(objects) for resource in rule["resources"]}
-    assert not reached & {"namespaces", "customresourcedefinitions"}
+    assert not reached & {"namespaces", "customresourcedefinitions", "nodes"}
 
 
 def test_arguments_that_no_schema_rule_can_see_are_kept_by_a_policy() -> None:
@@ -47,7 +48,9 @@ def test_both_modes_grant_the_same_rights_on_pools() -> None:
     wide = named(render({}), "ClusterRole", "mill-operator")["rules"]
     narrow = named(render({"watchNamespace": "team-a"}), "Role", "mill-operator")["rules"]
     assert wide[: len(narrow)] == narrow
-    assert [rule["verbs"] for rule in wide[len(narrow) :]] == [["get", "list", "watch"]] * 2
+    *reads, budgets = wide[len(narrow) :]
+    assert [rule["verbs"] for rule in reads] == [["get", "list", "watch"]] * 3
+    assert (budgets["resources"], budgets["verbs"]) == (["poddisruptionbudgets"], ["create", "patch", "delete"])
 
 
 def test_lease_is_the_only_one_it_may_change() -> None:

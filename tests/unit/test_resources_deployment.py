@@ -4,16 +4,18 @@ import json
 from typing import Any
 
 import pytest
+from millpond_api import LABEL_VERSION
 from millpond_api.v1alpha1 import WorkerPoolSpec
-from millpond_operator.resources.deployment import HASH, Owner, make_deployment, merge
+from millpond_operator.cluster_key import PoolKey
+from millpond_operator.resources.deployment import HASH, make_deployment, merge
 
-OWNER = Owner("team", "mill", "uid-1")
+POOL = PoolKey("team", "mill")
 URL = "nats://nats:4222"
 
 
 def make(replicas: int = 0, url: str = URL, **fields: Any) -> dict[str, Any]:
     spec = WorkerPoolSpec.model_validate({"image": "mill:1", "app": "mill:app"} | fields)
-    return make_deployment(OWNER, spec, url, replicas)
+    return make_deployment(POOL, spec, url, replicas)
 
 
 def pod(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -46,8 +48,14 @@ def test_the_kubelet_waits_longer_than_the_worker_drains() -> None:
     assert pod(manifest)["terminationGracePeriodSeconds"] == 95
 
 
-def test_a_rollout_takes_no_worker_away_before_another_is_ready() -> None:
-    assert make()["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+def test_every_version_has_a_name_a_label_and_pods_of_its_own() -> None:
+    old, new = make(), make(image="mill:2")
+    versions = [one["metadata"]["labels"][LABEL_VERSION] for one in (old, new)]
+    assert len(set(versions)) == 2
+    assert [one["metadata"]["name"] for one in (old, new)] == [f"mill-worker-{version}" for version in versions]
+    for manifest, version in zip((old, new), versions, strict=True):
+        assert manifest["spec"]["selector"]["matchLabels"][LABEL_VERSION] == version
+        assert manifest["spec"]["template"]["metadata"]["labels"][LABEL_VERSION] == version
 
 
 def test_the_worker_is_told_its_pool() -> None:
@@ -83,9 +91,8 @@ def test_the_hash_changes_with_what_the_pods_are_made_from(change: dict[str, Any
     assert (before != after) is changes
 
 
-def test_it_goes_with_its_pool() -> None:
-    (owner,) = make()["metadata"]["ownerReferences"]
-    assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == ("WorkerPool", "mill", "uid-1", True)
+def test_the_garbage_collector_does_not_stop_its_workers_with_the_pool() -> None:
+    assert "ownerReferences" not in make()["metadata"]
 
 
 def test_the_users_template_is_merged_by_names() -> None:
@@ -126,4 +133,4 @@ def test_merging(base: Any, over: Any, merged: Any) -> None:
 def test_an_image_given_only_in_the_template_is_kept() -> None:
     template = {"spec": {"containers": [{"name": "worker", "image": "own:1"}]}}
     spec = WorkerPoolSpec.model_validate({"app": "mill:app", "template": template})
-    assert worker(make_deployment(OWNER, spec, URL, 1))["image"] == "own:1"
+    assert worker(make_deployment(POOL, spec, URL, 1))["image"] == "own:1"

@@ -15,10 +15,6 @@ namespace served. Verbs and resources are spelt out, so that a new right is a li
 - apiGroups: [millpond.dev]
   resources: [workerpools/status, tasks/status, workers/status]
   verbs: [get, patch, update]
-# An owner reference that blocks deletion needs this where OwnerReferencesPermissionEnforcement is on.
-- apiGroups: [millpond.dev]
-  resources: [workerpools/finalizers]
-  verbs: [update]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, update, delete]
@@ -41,4 +37,7 @@ namespace served. Verbs and resources are spelt out, so that a new right is a li
 - apiGroups: [""]
   resources: [pods]
   verbs: [list]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [list, delete]
 {{- end -}}

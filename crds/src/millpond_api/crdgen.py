@@ -52,6 +52,7 @@ KINDS = (
             ("Busy", "integer", ".status.workers.busy", 0),
             ("Lag", "integer", ".status.lag", 0),
             ("Mode", "string", ".status.mode", 0),
+            ("Rollout", "string", ".status.rollout.phase", 0),
             ("Status", "string", ".status.conditions[?(@.type=='Ready')].reason", 0),
             ("Age", "date", ".metadata.creationTimestamp", 0),
             ("Slots", "integer", ".spec.concurrency", 1),

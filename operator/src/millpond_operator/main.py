@@ -22,6 +22,7 @@ import uvloop
 from millpond import transport as wire
 from millpond.transport import Hooks, Transport
 from millpond_api import LABEL_POOL
+from millpond_api.events import Beat
 
 from millpond_operator import metrics
 from millpond_operator.broker import streams, workers
@@ -30,9 +31,13 @@ from millpond_operator.cluster.cache import Cache
 from millpond_operator.cluster.events import EventPoster
 from millpond_operator.cluster.leader import Identity, Leader, LeadershipLost
 from millpond_operator.cluster.writer import StatusWriter
+from millpond_operator.cluster_key import PoolKey
+from millpond_operator.handlers.evictions import EvictionGuard, keep_of_node
 from millpond_operator.handlers.pool_status import PoolStatuses
 from millpond_operator.handlers.pools import PoolController
+from millpond_operator.handlers.replicas import Replicas
 from millpond_operator.handlers.rescuing import Rescuer
+from millpond_operator.handlers.rollouts import RolloutController
 from millpond_operator.handlers.scaler import Scaler
 from millpond_operator.handlers.tasks import TaskController
 from millpond_operator.handlers.watches import watch
@@ -103,13 +108,23 @@ async def lead(settings: Settings, api: Api) -> None:
     log.info("connecting to NATS", url=settings.nats_url)
     transport = await Transport.connect(settings.nats_url, f"millpond-operator {settings.pod_name}", hooks=hooks)
     world = make_world(settings, api, transport)
-    pools = PoolController(world)
+    statuses = PoolStatuses(world)
+    rollouts = RolloutController(world, Replicas(world, statuses.write), statuses)
+    pools = PoolController(world, rollouts)
     tasks = TaskController(world)
     hands = WorkerController(world, tasks)
-    scaler = Scaler(world, pools, PoolStatuses(world))
+    scaler = Scaler(world, pools, statuses)
     pools.on_queue_ready = [tasks.wake_pending, scaler.waker.call]
+    nodes = Cache("nodes", keep=keep_of_node)
+    guard = EvictionGuard(world, nodes)
+
+    def hear_beat(pool: PoolKey, worker: str, beat: Beat) -> None:
+        hands.on_beat(pool, worker, beat)
+        if not settings.watch_namespace:
+            guard.on_beat(pool, worker, beat)
+
     await _ensure_shared(settings, transport)
-    await workers.subscribe_beats(transport, hands.on_beat)
+    await workers.subscribe_beats(transport, hear_beat)
     await workers.subscribe_worker_events(transport, hands.on_event)
     await workers.subscribe_task_events(transport, tasks.projector.on_event)
     for cache in (world.pools, world.deployments, world.workers, world.pods, world.tasks):
@@ -117,6 +132,7 @@ async def lead(settings: Settings, api: Api) -> None:
     log.info("listed", pools=len(world.pools.objects), tasks=len(world.tasks.objects), pods=len(world.pods.objects))
     tasks.projector.project_all()
     hands.heal()
+    rollouts.look()
 
     def reconnected() -> None:
         log.info("NATS is back")
@@ -124,12 +140,18 @@ async def lead(settings: Settings, api: Api) -> None:
 
     hooks.reconnected = reconnected
     caches = [world.pools, world.deployments, world.workers, world.pods, world.tasks]
+    if not settings.watch_namespace:
+        caches.append(nodes)
+        rollouts.on_gone = guard.remove_budget
     await _together(
         watch(caches, settings.watch_namespace),
         pools.queue.run(),
+        rollouts.queue.run(),
         tasks.queue.run(),
         tasks.projector.queue.run(),
         hands.queue.run(),
+        guard.queue.run(),
+        guard.run(),
         world.writer.run(),
         world.events.run(),
         scaler.run(),
@@ -203,6 +225,7 @@ async def _resync(world: World, pools: PoolController, rescuer: Rescuer, hands: 
                 await cache.resync(world.api)
             for key in world.pool_keys():
                 pools.queue.add(key)
+            pools.rollouts.look()
             hands.heal()
             await rescuer.heal()
             await pools.sweep()

@@ -42,6 +42,7 @@ async def uninstall(settings: UninstallSettings) -> int:
                 if "deletionTimestamp" not in meta:
                     log.info("draining workers", namespace=meta["namespace"], deployment=meta["name"])
                     await api.delete("deployments", meta["namespace"], meta["name"])
+            await _delete_budgets(api, settings)
             pods = await api.read_all("pods", settings.watch_namespace, LABEL_POOL)
             operators = await _operator_pods(api, settings)
             if not pods and not operators:
@@ -49,6 +50,12 @@ async def uninstall(settings: UninstallSettings) -> int:
             log.info("waiting for workers to finish", workers=len(pods), operators=operators)
             await asyncio.sleep(1)
         return len(pods)
+
+
+async def _delete_budgets(api: Api, settings: UninstallSettings) -> None:
+    """Nobody would take the busy labels back any more: what is left must not hold up a node's drain."""
+    for budget in await api.read_all("poddisruptionbudgets", settings.watch_namespace, LABEL_POOL):
+        await api.delete("poddisruptionbudgets", budget["metadata"]["namespace"], budget["metadata"]["name"])
 
 
 async def _stop_operator(api: Api, settings: UninstallSettings) -> None:

@@ -41,6 +41,14 @@ def fail(text: str) -> None:
     raise NonRetryable(text)
 
 
+@app.task("fails.if.told")
+def fails_if_told(number: int = 0) -> int:
+    """Fails in workers that have the variable FAIL: a version with a fault."""
+    if os.environ.get("FAIL"):
+        raise NonRetryable("this version has a fault")
+    return number
+
+
 @app.task("flaky")
 async def flaky(ctx: Context, good_attempt: int) -> int:
     """Fails until its attempt `good_attempt`."""

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Model, Timestamp, rule
+from millpond_api.v1alpha1.rollout import Rollout, RolloutStatus, VersionStatus
 from millpond_api.v1alpha1.scaling import Scaling
 
 
@@ -162,6 +163,7 @@ class WorkerPoolSpec(Model):
     retry: Retry = Field(default_factory=Retry, description="What follows a failed attempt.")
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Times after which something is given up.")
     shutdown: Shutdown = Field(default_factory=Shutdown, description="How a worker stops.")
+    rollout: Rollout = Field(default_factory=Rollout, description="How a changed template reaches the workers.")
     worker_history_limit: int = Field(
         default=10, ge=0, le=1000, description="Stopped and Failed Worker objects that stay readable."
     )
@@ -227,9 +229,13 @@ class WorkerPoolStatus(Model):
     decisions: list[Decision] = Field(
         default_factory=list, max_length=20, description="The last scaling decisions, newest first."
     )
+    rollout: RolloutStatus = Field(default_factory=RolloutStatus, description="The rollout under way, or the last one.")
+    versions: list[VersionStatus] = Field(
+        default_factory=list, max_length=20, description="The versions of the template that have workers, newest first."
+    )
     conditions: list[Condition] = Field(
         default_factory=list,
-        description="Ready, Scaling, Degraded, Paused.",
+        description="Ready, Scaling, Degraded, Paused, Progressing, Draining.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 

@@ -54,7 +54,9 @@ _PREFIX = {
     "pods": "/api/v1",
     "events": "/api/v1",
     "namespaces": "/api/v1",
+    "nodes": "/api/v1",
     "deployments": "/apis/apps/v1",
+    "poddisruptionbudgets": "/apis/policy/v1",
     "leases": "/apis/coordination.k8s.io/v1",
 }
 

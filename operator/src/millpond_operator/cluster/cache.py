@@ -35,8 +35,12 @@ def version_of(body: Body) -> int:
 class Cache:
     """All objects of one kind; `on_change(old, new)` hears every change, with None for absent."""
 
-    def __init__(self, plural: str, namespace: str = "", selector: str = "") -> None:
+    def __init__(
+        self, plural: str, namespace: str = "", selector: str = "", keep: Callable[[Body], Body] | None = None
+    ) -> None:
+        """`keep`: what is kept of a body, where the whole is much larger than what is needed."""
         self.plural = plural
+        self._keep = keep
         self.namespace = namespace
         self.selector = selector
         self.objects: dict[Key, Body] = {}
@@ -51,6 +55,7 @@ class Cache:
 
     def observe(self, event_type: str | None, body: Body) -> None:
         """An event of the watch; an older version than the known one is ignored."""
+        body = self._keep(body) if self._keep else body
         key = key_of(body)
         old = self.objects.get(key)
         uid = body["metadata"]["uid"]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from millpond_api import LABEL_BUSY, LABEL_VERSION, UNVERSIONED
+
 CONTAINER = "worker"
 
 _STUCK = frozenset(
@@ -64,11 +66,15 @@ class PodFacts:
     trouble: tuple[str, str] | None = None
     running: bool = False
     started: float = 0.0
+    version: str = UNVERSIONED
+    """The version of the pool's template that it was made from."""
+    marked_busy: bool = False
+    """It has the label that the pool's disruption budget looks for."""
 
 
 def read_pod(body: dict[str, Any]) -> PodFacts:
     """The facts in a pod's body."""
-    status = body.get("status", {})
+    status, labels = body.get("status", {}), body["metadata"].get("labels", {})
     container: dict[str, Any] = next((c for c in status.get("containerStatuses", []) if c["name"] == CONTAINER), {})
     state, last = container.get("state", {}), container.get("lastState", {})
     conditions = {c["type"]: c for c in status.get("conditions", [])}
@@ -84,6 +90,8 @@ def read_pod(body: dict[str, Any]) -> PodFacts:
         trouble=_trouble(state, last, status, conditions),
         running="running" in state,
         started=datetime.fromisoformat(body["metadata"]["creationTimestamp"]).timestamp(),
+        version=labels.get(LABEL_VERSION, UNVERSIONED),
+        marked_busy=LABEL_BUSY in labels,
     )
 
 

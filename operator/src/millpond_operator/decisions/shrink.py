@@ -20,7 +20,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A worker pod as it was last seen. `started` is when its process began (seconds)."""
+    """A worker pod as it was last seen. `started` is when its process began (seconds), `version` its template's."""
 
     name: str
     state: str
@@ -29,6 +29,20 @@ class Candidate:
     fresh: bool = True
     stuck: bool = False
     going: bool = False
+    ready: bool = True
+    version: str = ""
+
+
+def is_serving(worker: Candidate) -> bool:
+    """Whether it is ready and takes tasks, or would when it has a free slot."""
+    takes_part = worker.state in ("Idle", "Busy", "Leased")
+    return takes_part and worker.fresh and worker.ready and not worker.stuck and not worker.going
+
+
+def is_drained(worker: Candidate) -> bool:
+    """Whether it runs nothing and takes nothing any more, and nobody is removing it yet."""
+    ended = worker.state in ("Draining", "Stopped") and worker.in_flight == 0
+    return ended and worker.fresh and not worker.going
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,7 @@ def decide_victims(candidates: list[Candidate], surplus: int, *, forced: bool) -
     """At most `surplus` steps. `forced`: the bound is a person's, so busy workers are drained too."""
     here = [worker for worker in candidates if not worker.going]
     stuck = [w for w in here if w.stuck]
-    drained = [w for w in here if not w.stuck and w.state in ("Draining", "Stopped") and w.in_flight == 0 and w.fresh]
+    drained = [w for w in here if not w.stuck and is_drained(w)]
     # The newest go first: they have the least in their caches, and the oldest have proven themselves.
     idle = sorted((w for w in here if w.state == "Idle" and w.fresh and not w.stuck), key=lambda w: -w.started)
     busy = sorted(

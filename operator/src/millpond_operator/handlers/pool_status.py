@@ -14,6 +14,7 @@ from millpond_operator.cluster.cache import Body
 from millpond_operator.cluster.writer import Target
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.decisions.conditions import PoolFacts, decide_pool_facts, make_conditions, say_decision
+from millpond_operator.handlers.rollout_status import decide_rollout_facts, read_versions
 from millpond_operator.handlers.world import LEDGER_LENGTH, World
 from millpond_operator.resources.deployment import selector
 
@@ -45,8 +46,7 @@ class PoolStatuses:
         before = self.world.status_of(key)
         if memory.ledger is None:
             memory.ledger = list(before.decisions)
-        deployment = self.world.deployment(key) or {}
-        current = deployment.get("spec", {}).get("replicas", 0)
+        current = self.world.workers_asked(key) or 0
         pods = [worker.pod for _, worker in self.world.workers_of(key) if worker.pod]
         counts = self._count_workers(key)
         in_flight = sum(len(w.beat.in_flight) for _, w in self.world.workers_of(key) if w.beat)
@@ -81,7 +81,14 @@ class PoolStatuses:
             tasks=TaskCounts(**{phase.lower(): n for phase, n in self.world.phases[key].items() if n > 0}),
             mode=mode_of(spec),
             decisions=memory.ledger[:LEDGER_LENGTH],
-            conditions=make_conditions(before.conditions, decide_pool_facts(facts), now, generation),
+            rollout=self.world.rollout_of(key),
+            versions=read_versions(self.world, key),
+            conditions=make_conditions(
+                before.conditions,
+                [*decide_pool_facts(facts), *decide_rollout_facts(self.world, key, spec, now)],
+                now,
+                generation,
+            ),
         )
 
     def _count_workers(self, key: PoolKey) -> WorkerCounts:

@@ -1,9 +1,9 @@
-"""WorkerPools: the queue and the Deployment follow the spec.
+"""WorkerPools: the queue and the Deployment of the wanted version follow the spec.
 
-Observe (caches) → decide (`resources`) → apply (stream, Deployment). Reconciling is
-idempotent and starts from what is there, so a leader may die between any two steps. A pool has no finalizer: its
-Deployment goes with it by its owner reference (workers drain on SIGTERM), and its queue by `sweep`, which reads the
-reclaim policy from the stream itself and asks the API server once more before it deletes anything.
+Observe (caches) → decide (`resources`) → apply (stream, Deployment). Reconciling is idempotent and starts from what is
+there, so a leader may die between any two steps. A pool has no finalizer: when it is deleted `rollouts` drains its
+workers, and then `sweep` deletes its queue; it reads the reclaim policy from the stream itself and asks the API server
+once more before it deletes anything.
 """
 
 import hashlib
@@ -11,16 +11,20 @@ from collections.abc import Callable
 
 import structlog
 from millpond import transport as wire
+from millpond_api import LABEL_VERSION
 from millpond_api.broker import QueueConfig
 from millpond_api.durations import parse_duration
 from millpond_api.v1alpha1 import WorkerPoolSpec
 
 from millpond_operator.broker import streams
+from millpond_operator.cluster.api import path
 from millpond_operator.cluster.cache import Body
 from millpond_operator.cluster.workqueue import WorkQueue
 from millpond_operator.cluster_key import PoolKey
-from millpond_operator.handlers.world import World, pool_of
-from millpond_operator.resources.deployment import HASH, Owner, deployment_name, make_deployment
+from millpond_operator.handlers.rollouts import RolloutController
+from millpond_operator.handlers.versions import pool_of_deployment
+from millpond_operator.handlers.world import PoolMemory, World
+from millpond_operator.resources.deployment import make_deployment
 
 log = structlog.get_logger(__name__)
 
@@ -28,8 +32,9 @@ log = structlog.get_logger(__name__)
 class PoolController:
     """Reconciles pools; `queue` holds the keys that need it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, rollouts: RolloutController) -> None:
         self.world = world
+        self.rollouts = rollouts
         self.queue: WorkQueue[PoolKey] = WorkQueue("pools", self.reconcile, concurrency=8)
         self.on_queue_ready: list[Callable[[PoolKey], None]] = []
         world.pools.subscribe(self._on_pool)
@@ -45,7 +50,7 @@ class PoolController:
     def _on_deployment(self, old: Body | None, new: Body | None) -> None:
         body = new or old
         assert body is not None
-        key = pool_of(body)
+        key = pool_of_deployment(body)
         changed = new is None or old is None or old["metadata"].get("generation") != new["metadata"].get("generation")
         if key and changed:
             self.queue.add(key)
@@ -61,10 +66,15 @@ class PoolController:
         try:
             await self._ensure_queue(key, body, spec)
         finally:
-            await self._ensure_deployment(key, body, spec)
+            await self._ensure_deployment(key, spec)
 
     async def _forget(self, key: PoolKey) -> None:
-        self.world.memory.pop(key, None)
+        """The pool is gone: nothing of it is remembered, but for the workers that are being taken away."""
+        memory = self.world.memory.pop(key, None)
+        if self.world.versions.of(key):
+            if memory:
+                self.world.memory[key] = PoolMemory(lock=memory.lock, removed=memory.removed)
+            self.rollouts.queue.add(key)
         await self.sweep()
 
     async def _ensure_queue(self, key: PoolKey, body: Body, spec: WorkerPoolSpec) -> None:
@@ -83,24 +93,30 @@ class PoolController:
         for tell in self.on_queue_ready:
             tell(key)
 
-    async def _ensure_deployment(self, key: PoolKey, body: Body, spec: WorkerPoolSpec) -> None:
-        memory = self.world.memory[key]
-        async with memory.lock:
-            known = self.world.deployment(key)
-            if known is None:
-                known = await self.world.api.read("deployments", key.namespace, deployment_name(key.pool))
-            owner = Owner(key.namespace, key.pool, body["metadata"]["uid"])
-            replicas = known["spec"].get("replicas", 0) if known else 0
-            manifest = make_deployment(owner, spec, self.world.settings.url_for_workers, replicas)
-            if known and _owned_by(known, owner.uid) and _hash(known) == _hash(manifest):
-                self.world.deployments.observe(None, known)
-                return
-            if known and not _owned_by(known, owner.uid) and _controlled(known):
-                # The Deployment of a deleted pool of the same name, which the garbage collector is about to remove.
-                raise RuntimeError(f"Deployment {manifest['metadata']['name']} belongs to somebody else; waiting")
-            applied = await self.world.api.apply("deployments", key.namespace, manifest)
-            self.world.deployments.observe(None, applied)
-            log.info("deployment applied", pool=str(key), replicas=replicas)
+    async def _ensure_deployment(self, key: PoolKey, spec: WorkerPoolSpec) -> None:
+        """The version that the spec asks for has a Deployment; a rollout then moves the workers to it."""
+        manifest = make_deployment(key, spec, self.world.settings.url_for_workers, 0)
+        name, version = manifest["metadata"]["name"], manifest["metadata"]["labels"][LABEL_VERSION]
+        async with self.world.memory[key].lock:
+            known = self.world.versions.of(key)
+            if version not in known and not self.rollouts.is_refused(key, version):
+                found = await self.world.api.read("deployments", key.namespace, name)
+                if found is None:
+                    found = await self.world.api.apply("deployments", key.namespace, manifest)
+                    log.info("version made", pool=str(key), version=version)
+                elif pool_of_deployment(found) != key:
+                    raise RuntimeError(f"Deployment {name} is somebody else's: rename it, or the pool")
+                self.world.deployments.observe(None, found)
+            self.rollouts.begin(key, spec, version)
+            await self._disown(key)
+
+    async def _disown(self, key: PoolKey) -> None:
+        """Earlier operators made the pool own its Deployment: the garbage collector would stop busy workers."""
+        for version in list(self.world.versions.of(key).values()):
+            if version.owned:
+                target = path("deployments", key.namespace, version.deployment)
+                changed = await self.world.api.merge(target, {"metadata": {"ownerReferences": None}})
+                self.world.deployments.observe(None, changed)
 
     async def sweep(self) -> None:
         """Delete the queues of pools that are gone for good and whose reclaim policy says Delete."""
@@ -110,6 +126,8 @@ class PoolController:
             watched = self.world.settings.watch_namespace
             if watched and watched != key.namespace:
                 continue
+            if self.world.versions.of(key):
+                continue  # its workers still finish what they run
             # The cache may be behind: only the API server's own "not found" counts.
             if await self.world.api.read("workerpools", key.namespace, key.pool) is None:
                 await streams.delete_pool(self.world.transport, key)
@@ -134,15 +152,3 @@ def make_queue_config(key: PoolKey, uid: str, spec: WorkerPoolSpec, replicas: in
         replicas=max(spec.queue.replicas, replicas),
         metadata=((streams.META_UID, uid), (streams.META_RECLAIM, spec.queue.reclaim_policy)),
     )
-
-
-def _hash(deployment: Body) -> str:
-    return str(deployment["metadata"].get("annotations", {}).get(HASH, ""))
-
-
-def _controlled(deployment: Body) -> bool:
-    return any(owner.get("controller") for owner in deployment["metadata"].get("ownerReferences", []))
-
-
-def _owned_by(deployment: Body, uid: str) -> bool:
-    return any(owner["uid"] == uid for owner in deployment["metadata"].get("ownerReferences", []))

@@ -1,6 +1,6 @@
-"""A pool's replicas: set through the scale subresource, and every change recorded in one sentence.
+"""A pool's replicas: set through the scale subresource of its versions, and every change recorded in one sentence.
 
-Owns the write and the ledger; what the number should be is decided elsewhere. What the API server answered is put into
+Owns the write and the ledger; what the numbers should be is decided elsewhere. What the API server answered is put into
 the cache at once, so that the next decision sees its own change and not the past.
 """
 
@@ -15,35 +15,67 @@ from millpond_operator import metrics
 from millpond_operator.cluster.api import ApiError, ApiUnreachable, path
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.decisions.ledger import make_entry
+from millpond_operator.decisions.rollout import decide_raises
+from millpond_operator.handlers.sides import read_goal, read_sides
+from millpond_operator.handlers.versions import Version
 from millpond_operator.handlers.world import LEDGER_LENGTH, World
-from millpond_operator.resources.deployment import deployment_name
 
 log = structlog.get_logger(__name__)
 
 
 class Replicas:
-    """`current`, `set` and `record`."""
+    """`current`, `set` and `record` for scaling; `scale` sets one version. Whoever sets holds the pool's lock."""
 
     def __init__(self, world: World, write_status: Callable[[PoolKey], None]) -> None:
         self.world = world
         self._write_status = write_status
 
     def current(self, key: PoolKey) -> int | None:
-        """The Deployment's replicas; None when there is none."""
-        deployment = self.world.deployment(key)
-        return int(deployment["spec"].get("replicas", 0)) if deployment else None
+        """How many workers are asked for, without a rollout's surge; None when there is no Deployment."""
+        return self.world.workers_asked(key)
 
     async def set(self, key: PoolKey, replicas: int) -> bool:
-        """Set the replicas; what the API server answered is what the next decision sees."""
-        name = deployment_name(key.pool)
+        """Ask for more workers: one patch of the one version, or, in a rollout, what its bounds allow at once."""
+        memory, rollout = self.world.memory[key], self.world.rollout_of(key)
+        if rollout.workers is not None:
+            memory.rollout = rollout.model_copy(update={"workers": replicas})
+            return await self.raise_all(key)
+        version = self.world.versions.of(key).get(memory.version)
+        return version is not None and await self.scale(key, version, replicas)
+
+    async def raise_all(self, key: PoolKey) -> bool:
+        """In a rollout: every version gets the workers that it may have now."""
+        sides = read_sides(self.world, key)
+        goal = read_goal(self.world, key, self.world.workers_asked(key) or 0)
+        known = self.world.versions.of(key)
+        raises = decide_raises(sides, goal)
+        return all([await self.scale(key, known[name], replicas) for name, replicas in raises.items()])
+
+    def give_old(self, key: PoolKey, surplus: int) -> int:
+        """In a rollout: ask for up to `surplus` workers less, as far as old ones can give them; how many."""
+        memory, rollout = self.world.memory[key], self.world.rollout_of(key)
+        if rollout.workers is None:
+            return 0
+        new = self.world.versions.of(key).get(memory.version)
+        given = min(surplus, max(0, rollout.workers - (new.replicas if new else 0)))
+        memory.rollout = rollout.model_copy(update={"workers": rollout.workers - given})
+        return given
+
+    def count_lower(self, key: PoolKey, count: int) -> None:
+        """The version that has the say was lowered by `count`: in a rollout the number asked for goes with it."""
+        memory, rollout = self.world.memory[key], self.world.rollout_of(key)
+        if rollout.workers is not None:
+            memory.rollout = rollout.model_copy(update={"workers": max(0, rollout.workers - count)})
+
+    async def scale(self, key: PoolKey, version: Version, replicas: int) -> bool:
+        """Set one version's replicas; what the API server answered is what the next decision sees."""
+        target = path("deployments", key.namespace, version.deployment, "scale")
         try:
-            answer = await self.world.api.merge(
-                path("deployments", key.namespace, name, "scale"), {"spec": {"replicas": replicas}}
-            )
+            answer = await self.world.api.merge(target, {"spec": {"replicas": replicas}})
         except (ApiError, ApiUnreachable) as error:
             log.warning("the Deployment could not be scaled; trying again", pool=str(key), error=str(error))
             return False
-        known = self.world.deployment(key)
+        known = self.world.deployments.get(key.namespace, version.deployment)
         if known is not None:
             meta = known["metadata"] | {"resourceVersion": answer["metadata"]["resourceVersion"]}
             body = {**known, "metadata": meta, "spec": {**known["spec"], "replicas": replicas}}

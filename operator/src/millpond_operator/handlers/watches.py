@@ -86,6 +86,8 @@ def _register(registry: kopf.OperatorRegistry, cache: Cache, loop: asyncio.Abstr
 
     if cache.plural == "pods":
         kopf.on.event("", "v1", "pods", labels={LABEL_POOL: kopf.PRESENT}, registry=registry)(observe)
+    elif cache.plural == "nodes":
+        kopf.on.event("", "v1", "nodes", registry=registry)(observe)
     elif cache.plural == "deployments":
         kopf.on.event("apps", "v1", "deployments", labels={LABEL_POOL: kopf.PRESENT}, registry=registry)(observe)
     else:

@@ -14,6 +14,7 @@ from typing import Any
 from millpond.transport import Transport
 from millpond_api import LABEL_POOL
 from millpond_api.v1alpha1 import WorkerPoolSpec, WorkerPoolStatus, WorkerStatus
+from millpond_api.v1alpha1.rollout import RolloutStatus
 from millpond_api.v1alpha1.workerpool import Decision as LedgerEntry
 from millpond_scaling import Decision, Memory, Policy, check_schedules, make_policy
 
@@ -25,7 +26,7 @@ from millpond_operator.cluster_key import PoolKey
 from millpond_operator.decisions.ledger import Recorded
 from millpond_operator.decisions.service import ServiceMeter
 from millpond_operator.decisions.workers import WorkerMemory
-from millpond_operator.resources.deployment import deployment_name
+from millpond_operator.handlers.versions import Versions
 from millpond_operator.settings import Settings
 
 LEDGER_LENGTH = 20
@@ -36,7 +37,8 @@ class PoolMemory:
     """What is remembered of a pool between two looks."""
 
     spec: WorkerPoolSpec | None = None
-    spec_generation: int = -1
+    spec_of: tuple[str, int] = ("", -1)
+    """The uid and generation that `spec` was read from: a pool made again begins at generation 1 too."""
     policy: Policy | None = None
     mistakes: tuple[str, ...] = ()
     """What is wrong with the spec's schedules, a sentence each."""
@@ -57,6 +59,12 @@ class PoolMemory:
     """When the task was enqueued that was heard of first since the last decision."""
     removed: dict[str, float] = field(default_factory=dict)
     """Workers that were drained for removal, and when: their pods are about to go."""
+    version: str = ""
+    """The version of the template that has the say: the spec's, or the one that a rollout went back to."""
+    rollout: RolloutStatus | None = None
+    """The rollout under way or the last one; stands in the status too."""
+    attempts: dict[tuple[str, str], tuple[str, int, int]] = field(default_factory=dict)
+    """During a canary, by worker and incarnation: its version, and attempts that succeeded and failed on it."""
     held: str = ""
     trouble_told: str = ""
 
@@ -87,6 +95,9 @@ class World:
     """Uids of Tasks that this process put into a queue, and when, until their statuses say so."""
     started: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.versions = Versions(self.deployments)
+
     def pool_keys(self) -> list[PoolKey]:
         return [PoolKey(*key) for key in self.pools.objects]
 
@@ -96,10 +107,10 @@ class World:
         if body is None:
             return None
         memory = self.memory[key]
-        generation = body["metadata"].get("generation", 0)
-        if memory.spec is None or memory.spec_generation != generation:
+        source = (body["metadata"]["uid"], body["metadata"].get("generation", 0))
+        if memory.spec is None or memory.spec_of != source:
             memory.spec = WorkerPoolSpec.model_validate(body["spec"])
-            memory.spec_generation, memory.policy = generation, None
+            memory.spec_of, memory.policy = source, None
         return memory.spec
 
     def policy(self, key: PoolKey) -> Policy | None:
@@ -112,8 +123,22 @@ class World:
             memory.policy, memory.mistakes = make_policy(spec), tuple(check_schedules(spec))
         return memory.policy
 
-    def deployment(self, key: PoolKey) -> Body | None:
-        return self.deployments.get(key.namespace, deployment_name(key.pool))
+    def workers_asked(self, key: PoolKey) -> int | None:
+        """How many workers scaling has asked for; None when the pool has no Deployment yet.
+
+        During a rollout there are more in the Deployments of both versions together: that surge is not counted.
+        """
+        if not self.versions.of(key):
+            return None
+        asked = self.rollout_of(key).workers
+        return self.versions.total(key) if asked is None else asked
+
+    def rollout_of(self, key: PoolKey) -> RolloutStatus:
+        """The pool's rollout: as this process moved it, or as the last leader left it in the status."""
+        memory = self.memory[key]
+        if memory.rollout is None:
+            memory.rollout = self.status_of(key).rollout
+        return memory.rollout
 
     def workers_of(self, key: PoolKey) -> Iterator[tuple[Key, WorkerMemory]]:
         """The pool's workers that have a pod."""

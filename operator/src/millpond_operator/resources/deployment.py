@@ -1,4 +1,8 @@
-"""The Deployment of a pool's workers: pure, from the WorkerPool's body to a manifest for server-side apply.
+"""The Deployment of one version of a pool's template: pure, from the spec to a manifest for server-side apply.
+
+Each version has a Deployment of its own (as Temporal's worker controller does it), so that a new template never makes
+Kubernetes stop an old worker: `handlers.rollouts` moves workers from one to the other. It has no owner reference:
+the garbage collector would stop busy workers when their pool is deleted. The operator drains it and then deletes it.
 
 Owns the pod's shape: non-root, read-only root file system, no privileges, no API token (workers talk to NATS alone),
 probes, and a termination grace period that leaves the worker its whole drain time. What the user writes in
@@ -8,32 +12,26 @@ spec.template is merged over it by names, except where that would break the work
 import hashlib
 import json
 import math
-from dataclasses import dataclass
 from typing import Any
 
-from millpond_api import API_VERSION, LABEL_POOL
+from millpond_api import LABEL_POOL, LABEL_VERSION
 from millpond_api.durations import parse_duration
 from millpond_api.retry import RetryPolicy
 from millpond_api.v1alpha1 import WorkerPoolSpec
 
+from millpond_operator.cluster_key import PoolKey
+
 HASH = "millpond.dev/template-hash"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+VERSION_DIGITS = 8
 HTTP_PORT = 8080
 GRACE_MARGIN = 5.0
 """Seconds between the worker's own deadline and the kubelet's SIGKILL: to release what is left and say goodbye."""
 
 
-@dataclass(frozen=True)
-class Owner:
-    """The WorkerPool that the Deployment belongs to."""
-
-    namespace: str
-    name: str
-    uid: str
-
-
-def deployment_name(pool: str) -> str:
+def deployment_name(pool: str, version: str) -> str:
     """Not the pool's bare name: a Deployment of that name may be somebody else's."""
-    return f"{pool}-worker"
+    return f"{pool}-worker-{version}"
 
 
 def selector(pool: str) -> str:
@@ -53,48 +51,39 @@ def make_retry_policy(spec: WorkerPoolSpec) -> RetryPolicy:
     )
 
 
-def make_deployment(owner: Owner, spec: WorkerPoolSpec, nats_url: str, replicas: int) -> dict[str, Any]:
-    """The manifest; its hash annotation tells whether it must be applied again."""
+def make_deployment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str, replicas: int) -> dict[str, Any]:
+    """The manifest; its version label and its name come from the hash of the pods' template."""
     labels = {
         "app.kubernetes.io/name": "millpond-worker",
-        "app.kubernetes.io/instance": owner.name,
-        "app.kubernetes.io/managed-by": "millpond",
-        LABEL_POOL: owner.name,
+        "app.kubernetes.io/instance": key.pool,
+        MANAGED_BY: "millpond",
+        LABEL_POOL: key.pool,
     }
-    template = merge(_template(owner, spec, nats_url, labels), spec.template or {})
+    template = merge(_template(key, spec, nats_url, labels), spec.template or {})
     template["metadata"]["labels"] |= labels
     digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:16]
+    version = digest[:VERSION_DIGITS]
+    template["metadata"]["labels"][LABEL_VERSION] = version
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
-            "name": deployment_name(owner.name),
-            "namespace": owner.namespace,
-            "labels": labels,
+            "name": deployment_name(key.pool, version),
+            "namespace": key.namespace,
+            "labels": labels | {LABEL_VERSION: version},
             "annotations": {HASH: digest},
-            "ownerReferences": [
-                {
-                    "apiVersion": API_VERSION,
-                    "kind": "WorkerPool",
-                    "name": owner.name,
-                    "uid": owner.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": True,
-                }
-            ],
         },
         "spec": {
             "replicas": replicas,
-            "revisionHistoryLimit": 3,
-            "selector": {"matchLabels": {LABEL_POOL: owner.name}},
-            # New workers come before old ones go; each old one drains on its SIGTERM.
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
+            # A version's template never changes, so there is no revision to go back to.
+            "revisionHistoryLimit": 0,
+            "selector": {"matchLabels": {LABEL_POOL: key.pool, LABEL_VERSION: version}},
             "template": template,
         },
     }
 
 
-def _template(owner: Owner, spec: WorkerPoolSpec, nats_url: str, labels: dict[str, str]) -> dict[str, Any]:
+def _template(key: PoolKey, spec: WorkerPoolSpec, nats_url: str, labels: dict[str, str]) -> dict[str, Any]:
     grace = parse_duration(spec.shutdown.grace_period)
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
@@ -107,7 +96,7 @@ def _template(owner: Owner, spec: WorkerPoolSpec, nats_url: str, labels: dict[st
             "fsGroup": 65532,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(owner, spec, nats_url)],
+        "containers": [_container(key, spec, nats_url)],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
     if spec.image_pull_secrets:
@@ -115,11 +104,11 @@ def _template(owner: Owner, spec: WorkerPoolSpec, nats_url: str, labels: dict[st
     return {"metadata": {"labels": dict(labels)}, "spec": pod}
 
 
-def _container(owner: Owner, spec: WorkerPoolSpec, nats_url: str) -> dict[str, Any]:
+def _container(key: PoolKey, spec: WorkerPoolSpec, nats_url: str) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": "worker",
         "image": spec.image,
-        "env": [*spec.env, *_environment(owner, spec, nats_url)],
+        "env": [*spec.env, *_environment(key, spec, nats_url)],
         "ports": [{"name": "http", "containerPort": HTTP_PORT}],
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -151,11 +140,11 @@ def _probe(url_path: str, *, period: int, failures: int) -> dict[str, Any]:
     }
 
 
-def _environment(owner: Owner, spec: WorkerPoolSpec, nats_url: str) -> list[dict[str, Any]]:
+def _environment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str) -> list[dict[str, Any]]:
     plain = {
         "MILLPOND_NATS_URL": nats_url,
-        "MILLPOND_NAMESPACE": owner.namespace,
-        "MILLPOND_POOL": owner.name,
+        "MILLPOND_NAMESPACE": key.namespace,
+        "MILLPOND_POOL": key.pool,
         "MILLPOND_APP": spec.app,
         "MILLPOND_CONCURRENCY": str(spec.concurrency),
         "MILLPOND_CLASSES": ",".join(spec.queue.classes),

@@ -1,0 +1,87 @@
+"""Taking workers away: drain, mark, then lower their version's replicas by exactly the number of drained workers.
+
+Owns these three steps and their order; who goes is decided in `decisions.shrink` and `decisions.rollout`. A busy
+worker is never removed: an idle one says itself that it runs nothing and takes nothing more before its pod becomes the
+cheapest to delete. What a leader that dies in between leaves behind, drained workers, the next one finds first.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+import structlog
+
+from millpond_operator.broker import workers
+from millpond_operator.cluster.api import ApiError, ApiUnreachable, path
+from millpond_operator.cluster.cache import Key
+from millpond_operator.cluster_key import PoolKey
+from millpond_operator.decisions.shrink import Step
+from millpond_operator.handlers.replicas import Replicas
+from millpond_operator.handlers.world import World
+
+log = structlog.get_logger(__name__)
+
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+
+
+class Remover:
+    """`drain`, then `lower`. Whoever calls holds the pool's lock."""
+
+    def __init__(self, world: World, replicas: Replicas) -> None:
+        self.world = world
+        self.replicas = replicas
+
+    async def drain(self, key: PoolKey, steps: Iterable[tuple[str, Step]], reason: str) -> list[str]:
+        """Ask the chosen workers; the names of those that run nothing and take nothing more."""
+
+        async def ask(name: str, step: Step) -> str | None:
+            memory = self.world.worker_memory.get(Key(key.namespace, name))
+            if memory is None:
+                return None
+            if step is not Step.RETIRE:
+                answer = await workers.drain(self.world.transport, key, name, if_idle=step is Step.ASK)
+                if answer is None or not answer.ok or answer.in_flight:
+                    if answer is not None and answer.ok:
+                        memory.retired = reason
+                    return None
+            memory.retired = reason
+            return name
+
+        answers = await asyncio.gather(*(ask(name, step) for name, step in steps))
+        return [name for name in answers if name is not None]
+
+    async def lower(self, key: PoolKey, version: str, victims: list[str], count: int | None = None) -> bool:
+        """Mark the victims' pods as the cheapest to delete and lower the version's replicas by their number.
+
+        `count` when it differs from theirs: replicas that never got a pod go without a victim.
+        """
+        known = self.world.versions.of(key).get(version)
+        if known is None:
+            return False
+
+        async def mark(name: str) -> None:
+            patch = {"metadata": {"annotations": {DELETION_COST: "-1000"}}}
+            await self.world.api.merge(path("pods", key.namespace, name), patch)
+
+        try:
+            await asyncio.gather(*(mark(name) for name in victims))
+        except (ApiError, ApiUnreachable) as error:
+            log.warning("a pod could not be marked; trying again", pool=str(key), error=str(error))
+            return False
+        removed = self.world.memory[key].removed
+        removed |= dict.fromkeys(victims, time.monotonic())
+        lowered = max(known.replicas - (len(victims) if count is None else count), self._staying(key, version))
+        return lowered >= known.replicas or await self.replicas.scale(key, known, lowered)
+
+    def _staying(self, key: PoolKey, version: str) -> int:
+        """Workers of the version that nobody removes: the replicas must never be fewer.
+
+        A leader that died may have lowered them for a drained worker whose pod is still there; lowered once more for
+        the same one, they would cost a busy worker.
+        """
+        removed = self.world.memory[key].removed
+        return sum(
+            1
+            for name, worker in self.world.workers_of(key)
+            if worker.pod and worker.pod.version == version and not worker.pod.going and name.name not in removed
+        )
