@@ -90,6 +90,12 @@ class Scaler:
 
     def step(self, key: PoolKey, reading: Reading | None) -> None:
         """Decide for one pool; what is to be done is done in the background, one change at a time."""
+        try:
+            self._step(key, reading)
+        except Exception as error:  # one pool that nobody can decide for must not stop a thousand others
+            log.error("a pool could not be decided for; the next tick tries again", pool=str(key), error=repr(error))
+
+    def _step(self, key: PoolKey, reading: Reading | None) -> None:
         spec, policy = self.world.spec(key), self.world.policy(key)
         if spec is None or policy is None:
             return
