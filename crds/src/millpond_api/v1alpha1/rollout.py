@@ -43,7 +43,9 @@ class Canary(Model):
 
 _ROLLOUT_RULES: Any = [
     rule(
-        "!((type(self.maxSurge) == int ? self.maxSurge == 0 : self.maxSurge == '0%')"
+        # The API server checks the schema's own default, {}, before it has filled the fields in.
+        "!has(self.maxSurge) || !has(self.maxUnavailable)"
+        " || !((type(self.maxSurge) == int ? self.maxSurge == 0 : self.maxSurge == '0%')"
         " && (type(self.maxUnavailable) == int ? self.maxUnavailable == 0 : self.maxUnavailable == '0%'))",
         "maxSurge and maxUnavailable must not both be 0: no worker could ever be replaced",
     )
