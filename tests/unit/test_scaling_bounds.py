@@ -50,6 +50,7 @@ ROWS = [
     # allowance of a group
     row(QUICK, (9, 3, 3), 5, "ScaleUp", "group blue", "the group leaves 5", allowance=5, group="blue"),
     row(QUICK, (9, 5, 7), 5, "ScaleDown", "group blue", "the group takes 2", allowance=5, group="blue"),
+    row(QUICK, (30, 9, 9), 20, "ScaleUp", "maxWorkers", "not above maxWorkers", allowance=50, group="blue"),
     row(QUICK, (9, 3, 3), 9, "ScaleUp", "", "the group leaves more than is needed", allowance=50, group="blue"),
     row(
         replace(QUICK, min_workers=8),
@@ -83,6 +84,7 @@ ROWS = [
     row(
         replace(QUICK, pause="Down", max_workers=2), (9, 3, 3), 3, "Paused", "pause", "pause Down wins over maxWorkers"
     ),
+    row(replace(QUICK, pause="Up", min_workers=5), (0, 0, 0), 0, "Paused", "", "held at what is needed: no clamp"),
     row(replace(QUICK, pause="All"), (9, 3, 3), 3, "Paused", "", "pause All"),
     # manual and shadow
     row(replace(QUICK, manual=7, pause="All"), (0, 0, 3), 7, "Manual", "", "kubectl scale wins over pause"),
