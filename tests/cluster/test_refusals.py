@@ -51,6 +51,14 @@ def refusal(kube: Kube, manifest: Body) -> str:
         pytest.param({"timeouts": {"lease": "1s"}}, ["spec.timeouts.lease", "at least 2s"], id="lease too short"),
         pytest.param({"image": None, "template": None}, ["image is missing: name the worker image"], id="no image"),
         pytest.param({"app": "census"}, ["spec.app", "must be module:attribute, such as census:app"], id="no app"),
+        pytest.param(
+            {"rollout": {"maxSurge": 0, "maxUnavailable": "0%"}},
+            ["maxSurge and maxUnavailable must not both be 0"],
+            id="a rollout that could never move",
+        ),
+        pytest.param(
+            {"rollout": {"maxSurge": "a lot"}}, ["spec.rollout.maxSurge", "per cent of them such as 25%"], id="surge"
+        ),
         pytest.param({"concurrency": 0}, ["spec.concurrency", "greater than or equal to 1"], id="no slots"),
         pytest.param({"queue": {"classes": ["Urgent"]}}, ["spec.queue.classes", "lower-case letters"], id="class name"),
     ],

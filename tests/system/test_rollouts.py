@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from tests.support.faults import kill_process
 from tests.support.kube import Body, condition
-from tests.support.release import APP_IMAGE
+from tests.support.release import APP_IMAGE, NAMESPACE, pod_of, read_leader
 from tests.support.stage import Stage, assert_untouched, steps_of
 
 LONG = 14.0
@@ -166,3 +167,17 @@ def test_without_a_canary_an_image_that_does_not_start_stalls_and_old_workers_go
     # The person puts the image right, and the rollout goes on from there.
     stage.kube.patch("workerpools", "work", {"spec": {"image": APP_IMAGE, "env": colour("green")}})
     wait_complete(stage, 2)
+
+
+def test_leader_killed_in_the_middle_of_a_rollout_interrupts_none(stage: Stage) -> None:
+    coloured_pool(stage, 3)
+    old = stage.submit("environment", *(["COLOUR", 2 * LONG] for _ in range(3)), prefix="old")
+    stage.wait_running(old)
+    paint(stage, "green")
+    stage.wait(lambda: stage.pool()["workers"].get("draining"), "an old worker that only finishes what it runs")
+    leader = read_leader(stage.kube)
+    kill_process(stage.kube.within(NAMESPACE).get("pods", pod_of(leader)), "millpond_operator")
+    tasks = stage.wait_ended(old)
+    assert_untouched(tasks)
+    wait_complete(stage, 3)
+    assert_nobody_was_cut_off(stage)

@@ -96,6 +96,7 @@ class RolloutController:
             workers=self.world.workers_asked(key),
             since=datetime.now(UTC),
         )
+        memory.attempts.clear()
         log.info("rollout begins", pool=str(key), version=version, stable=stable, canary=canary)
         self.queue.add(key)
 
@@ -163,7 +164,9 @@ class RolloutController:
         seen = self._see_new(key, sides)
         finding = decide_canary(spec.rollout.canary, _deadline(spec), seen, now)
         self._update(key, succeeded=seen.succeeded, failed=seen.failed, message=finding.message)
-        if finding.verdict is Verdict.PROMOTE:
+        if rollout.stable not in self.world.versions.of(key):
+            self._update(key, phase="RollingOut", message="the version before is gone: there is nothing to go back to")
+        elif finding.verdict is Verdict.PROMOTE:
             self._update(key, phase="RollingOut", since=now)
             self._tell(key, "CanaryPromoted", finding)
         elif finding.verdict is Verdict.ROLL_BACK:
@@ -187,10 +190,17 @@ class RolloutController:
         )
 
     def _count(self, key: PoolKey) -> tuple[int, int]:
-        """Attempts that ended on the new version's workers: a worker that is gone keeps what it said last."""
+        """Attempts that ended on the new version's workers: a worker that is gone keeps what it said last.
+
+        A crash of the process is one failed attempt: who runs it can't count it.
+        """
         memory = self.world.memory[key]
         for name, worker in self.world.workers_of(key):
-            if worker.beat and worker.pod and worker.pod.version == memory.version:
+            if worker.pod is None or worker.pod.version != memory.version:
+                continue
+            if worker.pod.ended and not worker.pod.ended.clean:
+                memory.attempts[(name.name, "crashes")] = (memory.version, 0, max(1, worker.pod.restarts))
+            if worker.beat:
                 told = worker.beat.succeeded, worker.beat.failed
                 memory.attempts[(name.name, worker.beat.incarnation)] = (memory.version, *told)
         mine = [counted for counted in memory.attempts.values() if counted[0] == memory.version]
@@ -219,7 +229,6 @@ class RolloutController:
         if done:
             text = f"version {rollout.version} has all workers"
             self._update(key, phase="Complete", stable=rollout.version, workers=None, since=now, message=text)
-            self.world.memory[key].attempts.clear()
             log.info("rollout complete", pool=str(key), version=rollout.version)
             return
         trouble = None if ready else self._trouble(key)

@@ -105,6 +105,8 @@ class WorkerController:
             return
         body = self.world.workers.get(*key) or await self._create(pool, key)
         if body is None:
+            if memory.gone:
+                self.world.forget_worker(key)  # a worker of a deleted pool: nobody keeps its object
             return
         before = self.world.worker_status.get(key) or _status(body)
         status = make_worker_status(memory, before, datetime.now(UTC), time.monotonic())
