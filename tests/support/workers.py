@@ -95,7 +95,7 @@ class Mill:
         """The transitions of a worker that are stored."""
         subject = subjects.worker_events(self.queue.namespace, self.queue.pool, name)
         stored = await self.client.transport.read_log(subjects.STREAM_EVENTS, subject)
-        return [WorkerEvent.model_validate_json(one.body) for one in stored]
+        return [WorkerEvent.decode(one.body) for one in stored]
 
     async def reaches(self, worker: WorkerProcess, state: str, *, passed: bool = False) -> None:
         """Wait until the worker's last state is `state`; with `passed`, until it was in it at all."""
@@ -125,7 +125,7 @@ class Mill:
         """The next heartbeat of a worker."""
         subject = f"mp.beat.{self.queue.namespace}.{self.queue.pool}.{name}"
         subscription = await self.connection.subscribe(subject, max_msgs=1)
-        return Beat.model_validate_json((await subscription.next_msg(timeout=START)).data)
+        return Beat.decode((await subscription.next_msg(timeout=START)).data)
 
     async def dead_letter(self, name: str) -> tuple[dict[str, str], bytes]:
         """Headers and body of a dead letter, once it is there."""

@@ -105,7 +105,7 @@ class Works:
             "http_port": 0,
         }
         plain = {"POD_NAME": name, "POD_NAMESPACE": self.namespace}
-        return self._spawn(name, "millpond_operator.main", self.directory, plain | make_environment(known | settings))
+        return self.spawn(name, "millpond_operator.main", self.directory, plain | make_environment(known | settings))
 
     def start_operator(self, name: str = "operator-a", **settings: Any) -> Process:
         """Start an operator and wait until it leads and knows what there is."""
@@ -124,12 +124,15 @@ class Works:
             "lease": 2,
             "http_port": 0,
         }
-        return self._spawn(f"{pool}-{name}", "millpond.worker", ROOT, make_environment(known | settings))
+        return self.spawn(f"{pool}-{name}", "millpond.worker", ROOT, make_environment(known | settings))
 
-    def _spawn(self, name: str, module: str, cwd: Path, environment: dict[str, str]) -> Process:
+    def spawn(
+        self, name: str, module: str, cwd: Path, environment: dict[str, str], words: Iterable[str] = ()
+    ) -> Process:
+        """`python -m module words…` with its log in the directory; it ends with the others."""
         log = self.directory / f"{name}-{len(self.processes)}.log"
         with log.open("wb") as out:
-            command = [sys.executable, "-m", module]
+            command = [sys.executable, "-m", module, *words]
             popen = subprocess.Popen(command, cwd=cwd, env={**os.environ, **environment}, stdout=out, stderr=out)
         process = Process(name, popen, log)
         self.processes.append(process)

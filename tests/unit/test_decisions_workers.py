@@ -135,6 +135,12 @@ def test_silence_shorter_than_the_limit_is_nothing() -> None:
     assert idle().wait(LOST_AFTER - 2).look().state == "Idle"
 
 
+def test_a_worker_that_has_said_goodbye_is_not_lost_while_its_pod_lingers() -> None:
+    life = idle().tells("Draining").look().wait(1).tells("Stopped").look().wait(LOST_AFTER + 60).look()
+    assert life.state == "Stopped"
+    assert life.steps[-1] == "Stopped"
+
+
 @pytest.mark.parametrize(
     ("life", "state", "reason"),
     [

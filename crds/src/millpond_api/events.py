@@ -4,17 +4,34 @@ A task event is a commit (protocol.md): its `state` and `attempt` are the outcom
 milliseconds. Unknown fields are ignored, so an older side reads a newer side's events.
 """
 
+import sys
+from dataclasses import field
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator
+from pydantic.dataclasses import dataclass
 
-from millpond_api.wire import Wire
+from millpond_api.wire import Record, Wire
 
 MAX_RESULT_BYTES = 512 * 1024
 """A larger result fails the task with ResultTooLarge (NATS carries 1 MiB a message, headers and traceback included)."""
 MAX_PAYLOAD_BYTES = 768 * 1024
 """A larger payload is refused at submit with ArgumentsTooLarge."""
+
+
+Word = Annotated[str, AfterValidator(sys.intern)]
+"""A word that thousands of workers say: kept once."""
+
+
+@lru_cache(maxsize=1000)
+def _share(words: tuple[str, ...]) -> tuple[str, ...]:
+    return words
+
+
+Words = Annotated[tuple[str, ...], AfterValidator(_share)]
+"""A list of words that thousands of workers say alike: kept once."""
 
 
 class TaskError(Wire):
@@ -44,7 +61,8 @@ class TaskEvent(Wire):
     sequence: int = 0
 
 
-class WorkerEvent(Wire):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerEvent(Record):
     """One transition of a worker. `flips` counts Idle⇄Busy changes that this event stands for."""
 
     state: str
@@ -55,34 +73,39 @@ class WorkerEvent(Wire):
     sequence: int = 0
 
 
-class InFlight(Wire):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlight(Record):
     """A task that a worker runs now."""
 
     task: str
-    handler: str = ""
+    handler: Word = ""
     attempt: int = 1
     since: datetime
     object: str = ""
     progress: str = ""
 
 
-class Beat(Wire):
-    """A worker's heartbeat: `slots` it has, tasks in flight, totals since its start, mean service time in seconds."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat(Record):
+    """A worker's heartbeat: `slots` it has, tasks in flight, totals since its start, mean service time in seconds.
 
-    state: str
+    `at` is when what it says became so: a beat that says nothing new is the same, byte for byte, and costs no parsing.
+    """
+
+    state: Word
     at: datetime
     started: datetime
     slots: int
-    in_flight: list[InFlight] = Field(default_factory=list)
+    in_flight: list[InFlight] = field(default_factory=list)
     succeeded: int = 0
     failed: int = 0
     service_seconds: float = 0.0
-    handlers: list[str] = Field(default_factory=list)
+    handlers: Words = ()
     incarnation: str = ""
     """Differs between two processes of the same pod: a container that restarted."""
-    missing: dict[str, int] = Field(default_factory=dict)
+    missing: dict[str, int] = field(default_factory=dict)
     """Handlers that messages asked for and this worker's app does not have, with the messages seen lately."""
-    missing_tasks: list[str] = Field(default_factory=list)
+    missing_tasks: list[str] = field(default_factory=list)
     """Task objects that wait for such a handler, the last 20 seen."""
 
 

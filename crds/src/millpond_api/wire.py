@@ -1,6 +1,12 @@
-"""The base of everything that travels as JSON: frozen, tolerant of unknown fields, compact."""
+"""The base of everything that travels as JSON: frozen, tolerant of unknown fields, compact.
 
-from pydantic import BaseModel, ConfigDict
+`Wire` is a model; `Record` is for what an operator remembers 20,000 times: a dataclass with slots, validated alike, in
+a fifth of a model's memory (a model carries a dictionary and a set of the fields that were given: 1.4 KB for ten).
+"""
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 
 class Wire(BaseModel):
@@ -11,3 +17,33 @@ class Wire(BaseModel):
     def encode(self) -> bytes:
         """Compact JSON without null fields."""
         return self.model_dump_json(exclude_none=True, by_alias=True).encode()
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Read what `encode` wrote; pydantic.ValidationError when it is something else."""
+        return cls.model_validate_json(body)
+
+
+class Record:
+    """The same two methods for a `pydantic.dataclasses.dataclass(frozen=True, slots=True)`."""
+
+    __slots__ = ()
+
+    def encode(self) -> bytes:
+        """Compact JSON without null fields."""
+        return _adapter(type(self)).dump_json(self, exclude_none=True)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Read what `encode` wrote; pydantic.ValidationError when it is something else."""
+        read: Self = _adapter(cls).validate_json(body)
+        return read
+
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]

@@ -29,6 +29,8 @@ from millpond_operator.broker import streams, workers
 from millpond_operator.cluster.api import Api, ApiError, ApiUnreachable
 from millpond_operator.cluster.cache import Cache
 from millpond_operator.cluster.events import EventPoster
+from millpond_operator.cluster.informer import Informer
+from millpond_operator.cluster.keeping import keep_deployment, keep_pod, keep_worker
 from millpond_operator.cluster.leader import Identity, Leader, LeadershipLost
 from millpond_operator.cluster.writer import StatusWriter
 from millpond_operator.cluster_key import PoolKey
@@ -127,8 +129,15 @@ async def lead(settings: Settings, api: Api) -> None:
     await workers.subscribe_beats(transport, hear_beat)
     await workers.subscribe_worker_events(transport, hands.on_event)
     await workers.subscribe_task_events(transport, tasks.projector.on_event)
-    for cache in (world.pools, world.deployments, world.workers, world.pods, world.tasks):
-        await cache.resync(api)
+    caches = [world.deployments, world.workers, world.pods]
+    if not settings.watch_namespace:
+        caches.append(nodes)
+        rollouts.on_gone = guard.remove_budget
+    informers = [Informer(api, cache) for cache in caches]
+    await world.pools.resync(api)
+    for informer in informers:
+        await informer.start()
+    await world.tasks.resync(api)
     log.info("listed", pools=len(world.pools.objects), tasks=len(world.tasks.objects), pods=len(world.pods.objects))
     tasks.projector.project_all()
     hands.heal()
@@ -139,12 +148,9 @@ async def lead(settings: Settings, api: Api) -> None:
         asyncio.get_running_loop().create_task(_after_reconnect(settings, transport, pools, tasks))
 
     hooks.reconnected = reconnected
-    caches = [world.pools, world.deployments, world.workers, world.pods, world.tasks]
-    if not settings.watch_namespace:
-        caches.append(nodes)
-        rollouts.on_gone = guard.remove_budget
     await _together(
-        watch(caches, settings.watch_namespace),
+        watch([world.pools, world.tasks], settings.watch_namespace),
+        *(informer.run() for informer in informers),
         pools.queue.run(),
         rollouts.queue.run(),
         tasks.queue.run(),
@@ -171,9 +177,9 @@ def make_world(settings: Settings, api: Api, transport: Transport) -> World:
         events=EventPoster(api, "millpond-operator"),
         pools=Cache("workerpools", namespace),
         tasks=Cache("tasks", namespace),
-        workers=Cache("workers", namespace),
-        pods=Cache("pods", namespace, LABEL_POOL),
-        deployments=Cache("deployments", namespace, LABEL_POOL),
+        workers=Cache("workers", namespace, keep=keep_worker),
+        pods=Cache("pods", namespace, LABEL_POOL, keep_pod),
+        deployments=Cache("deployments", namespace, LABEL_POOL, keep_deployment),
         started=time.monotonic(),
     )
 
@@ -217,11 +223,11 @@ async def _watch_silence(hands: WorkerController) -> None:
 
 
 async def _resync(world: World, pools: PoolController, rescuer: Rescuer, hands: WorkerController) -> None:
-    """List and compare everything now and then: heals what a watch or an event did not tell."""
+    """List and compare what kopf watches now and then: heals what a watch or an event did not tell."""
     while True:
         await asyncio.sleep(world.settings.resync_seconds)
         try:
-            for cache in (world.pools, world.deployments, world.workers, world.pods, world.tasks):
+            for cache in (world.pools, world.tasks):
                 await cache.resync(world.api)
             for key in world.pool_keys():
                 pools.queue.add(key)

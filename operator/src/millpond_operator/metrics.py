@@ -24,8 +24,11 @@ BURST_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 TICK_SECONDS = Histogram(
-    "millpond_tick_seconds", "One pass over all pools.", buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+    "millpond_tick_seconds",
+    "One pass over all pools.",
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 1, 2.5, 5),
 )
+REQUESTS = Counter("millpond_api_requests_total", "Requests that the API server answered.", ("verb", "resource"))
 STATUS_WRITES = Counter("millpond_status_writes_total", "Status patches sent.")
 
 
@@ -34,3 +37,10 @@ def observe_pool(key: PoolKey, lag: int, current: int, desired: int) -> None:
     LAG.labels(*key).set(lag)
     WORKERS.labels(*key).set(current)
     DESIRED.labels(*key).set(desired)
+
+
+def count_request(method: str, url_path: str) -> None:
+    """One answered request of the API server, by verb and kind."""
+    _, _, scoped = url_path.partition("/namespaces/")
+    words = scoped.split("/")[1:] if "/" in scoped else [url_path.rpartition("/")[2]]
+    REQUESTS.labels(method, "/".join((words[0], *words[2:]))).inc()

@@ -36,6 +36,11 @@ class WorkQueue(Generic[Key]):
     def __len__(self) -> int:
         return len(self._queued) + len(self._working)
 
+    @property
+    def waiting(self) -> int:
+        """Keys that are due now or at a later time."""
+        return len(self._queued) + len(self._timers)
+
     def add(self, key: Key) -> None:
         """Work on the key as soon as a worker is free."""
         self._cancel_timer(key)

@@ -6,6 +6,7 @@ of results. `rank` orders what several sources say of one object (a task's log s
 already accepted is dropped. Survives refusals (the object is gone: dropped) and silence (tried again).
 """
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,11 +30,12 @@ class Target(NamedTuple):
     uid: str
 
 
-@dataclass
+@dataclass(slots=True)
 class _Entry:
     rank: int
     status: dict[str, Any] | None
-    written: bytes = b""
+    written: int = 0
+    """Hash of the text written last (64 bits): the text itself would be a kilobyte for each object."""
 
 
 class StatusWriter:
@@ -43,6 +45,8 @@ class StatusWriter:
         self._api = api
         self._entries: dict[Target, _Entry] = {}
         self.queue: WorkQueue[Target] = WorkQueue("status", self._write, concurrency)
+        # Workers are many and their news of no hurry: they must not stand before pools and tasks.
+        self._workers: WorkQueue[Target] = WorkQueue("worker-status", self._write, concurrency // 2)
         self.writes = 0
 
     def put(self, target: Target, status: dict[str, Any], rank: int = 0, delay: float = 0.0) -> bool:
@@ -54,10 +58,11 @@ class StatusWriter:
             self._forget_some()
             entry = self._entries[target] = _Entry(rank, None)
         entry.rank, entry.status = rank, status
+        queue = self._workers if target.plural == "workers" else self.queue
         if delay:
-            self.queue.add_after(target, delay)
+            queue.add_after(target, delay)
         else:
-            self.queue.add(target)
+            queue.add(target)
         return True
 
     def forget(self, target: Target) -> None:
@@ -66,14 +71,16 @@ class StatusWriter:
 
     async def run(self) -> None:
         """Write until cancelled."""
-        await self.queue.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.queue.run())
+            group.create_task(self._workers.run())
 
     async def _write(self, target: Target) -> None:
         entry = self._entries.get(target)
         if entry is None or entry.status is None:
             return
         status, entry.status = entry.status, None
-        text = orjson.dumps(status)
+        text = hash(orjson.dumps(status))
         if text == entry.written:
             return
         operations: list[dict[str, Any]] = [

@@ -3,6 +3,7 @@
 Owns the reading of pod statuses: whether it is ready, whether it can't start and why, and how its container ended.
 """
 
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -37,7 +38,7 @@ _UNPLACED = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ended:
     """How a container ended."""
 
@@ -51,7 +52,7 @@ class Ended:
         return self.exit_code == 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PodFacts:
     """A worker's pod. `trouble` is (reason, message) when it can't start or keeps crashing."""
 
@@ -81,7 +82,7 @@ def read_pod(body: dict[str, Any]) -> PodFacts:
     return PodFacts(
         name=body["metadata"]["name"],
         uid=body["metadata"]["uid"],
-        node=body.get("spec", {}).get("nodeName", ""),
+        node=sys.intern(body.get("spec", {}).get("nodeName", "")),
         phase=status.get("phase", "Pending"),
         ready=conditions.get("Ready", {}).get("status") == "True",
         going="deletionTimestamp" in body["metadata"],

@@ -6,6 +6,7 @@ of a newer process (another incarnation) outweighs an older end. Silence makes i
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import IntEnum
 from functools import cache
 
 from millpond_api.events import Beat, InFlight, WorkerEvent
@@ -16,18 +17,31 @@ from millpond_api.v1alpha1.worker import RunningTask, WorkerTransition
 from millpond_operator.decisions.conditions import Fact, make_conditions
 from millpond_operator.decisions.pods import Ended, PodFacts
 
-LOST_AFTER = 6.0
-"""Seconds without a heartbeat (sent every second): longer than a garbage collection or a NATS reconnect takes."""
+LOST_AFTER = 8.0
+"""Seconds without a heartbeat (sent every second, every three while nothing changes): longer than a garbage
+collection or a NATS reconnect takes, and two beats of a quiet worker may be lost."""
+SILENT_LONG = 30.0
+"""A worker that is silent for longer counts as running nothing: its leases have ended."""
 KEPT = 30
 
 
-@dataclass
+class Silence(IntEnum):
+    """For how long a worker has said nothing, as far as it matters."""
+
+    NONE = 0
+    LOST = 1
+    LONG = 2
+
+
+@dataclass(slots=True)
 class WorkerMemory:
     """What the operator remembers of a worker between two looks. Mutable: the loops fill it, decisions only read it."""
 
     pod: PodFacts | None = None
     beat: Beat | None = None
     heard: float = 0.0
+    silence: Silence = Silence.NONE
+    """As of the last look at all silences (every second): what is derived from it changes only with it."""
     events: list[WorkerEvent] = field(default_factory=list)
     retired: str = ""
     """Why the operator takes its pod away (ScaleDown, ...); empty while it stays."""
@@ -35,6 +49,13 @@ class WorkerMemory:
     """The incarnation whose container is known to have ended."""
     gone: bool = False
     """Its pod does not exist any more."""
+
+
+def decide_silence(seconds: float) -> Silence:
+    """The step that a silence of so many seconds has reached."""
+    if seconds <= LOST_AFTER:
+        return Silence.NONE
+    return Silence.LOST if seconds <= SILENT_LONG else Silence.LONG
 
 
 @dataclass(frozen=True)
@@ -63,7 +84,7 @@ def decide_state(memory: WorkerMemory, before: WorkerStatus | None, now: float) 
         if was in WORKER_ENDED and pod.ended and not pod.running and before:
             return Verdict(was, before.reason, before.message, pod.ended)
         return _starting(pod)
-    if now - memory.heard > LOST_AFTER:
+    if now - memory.heard > LOST_AFTER and beat.state != WorkerState.STOPPED:
         text = f"no heartbeat for {now - memory.heard:.0f} s; its tasks go to others when their leases end"
         return Verdict(WorkerState.LOST, "HeartbeatsMissed", text)
     reason = memory.retired if beat.state in (WorkerState.DRAINING, WorkerState.STOPPED) else ""

@@ -1,6 +1,5 @@
 """What a pool's status says of its versions and of the rollout under way. It reads and decides nothing."""
 
-from collections import Counter
 from datetime import datetime, timedelta
 
 from millpond_api.durations import parse_duration
@@ -15,13 +14,8 @@ from millpond_operator.handlers.world import World
 
 
 def read_versions(world: World, key: PoolKey) -> list[VersionStatus]:
-    """The pool's versions, newest first. One pass over the workers: every pool's status is made once a second."""
-    ready: Counter[str] = Counter()
-    busy: Counter[str] = Counter()
-    for _, worker in world.workers_of(key):
-        if worker.pod and worker.pod.ready and not worker.pod.going:
-            ready[worker.pod.version] += 1
-            busy[worker.pod.version] += bool(worker.beat and worker.beat.in_flight)
+    """The pool's versions, newest first."""
+    crowd = world.crowd(key)
     known = list(world.versions.of(key).values())[-20:]
     return [
         VersionStatus(
@@ -29,8 +23,8 @@ def read_versions(world: World, key: PoolKey) -> list[VersionStatus]:
             deployment=version.deployment,
             image=version.image,
             replicas=version.replicas,
-            ready=ready[version.version],
-            busy=busy[version.version],
+            ready=crowd.ready_of.get(version.version, 0),
+            busy=crowd.busy_of.get(version.version, 0),
             since=version.made,
         )
         for version in reversed(known)
@@ -48,8 +42,9 @@ def read_drains(world: World, key: PoolKey) -> list[Drain]:
     """Workers that take nothing new and are still there."""
     found = []
     for name, _ in world.workers_of(key):
-        status = world.worker_status.get(name)
-        if status and status.state == WorkerState.DRAINING and status.since:
+        known = world.worker_status.get(name)
+        status = known.parse() if known and known.state == WorkerState.DRAINING else None
+        if status and status.since:
             runs = (Held(task.task, task.handler, task.since) for task in status.running if task.since)
             found.append(Drain(name.name, status.since, tuple(runs)))
     return found

@@ -36,6 +36,8 @@ class Shrinker:
 
     def leftovers(self, key: PoolKey) -> bool:
         """Whether a drained worker holds a place that nobody is about to remove."""
+        if not self.world.crowd(key).drained and not self.world.memory[key].removed:
+            return False
         return any(is_drained(candidate) for candidate in self._candidates(key))
 
     async def shrink(self, key: PoolKey, decision: Decision, spec: WorkerPoolSpec) -> None:

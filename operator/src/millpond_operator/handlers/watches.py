@@ -1,4 +1,6 @@
-"""kopf watches every kind and puts what it sees into the caches; nothing is decided here.
+"""kopf watches what people write (pools and tasks) and puts what it sees into the caches; nothing is decided here.
+
+What controllers write by the thousand (Deployments, pods, Workers) comes through `cluster.informer`.
 
 Only `on.event` handlers, so no object gets a finalizer or an annotation, and with no-op storages kopf writes nothing
 at all. A watch that misses something (a 410 relist sends no DELETED) is healed by the caches' resync.
@@ -12,7 +14,7 @@ from typing import Any
 import kopf
 import uvloop
 from kopf._core.engines.peering import Identity
-from millpond_api import GROUP, LABEL_POOL, VERSION
+from millpond_api import GROUP, VERSION
 
 from millpond_operator.cluster.cache import Cache
 
@@ -84,14 +86,7 @@ def _register(registry: kopf.OperatorRegistry, cache: Cache, loop: asyncio.Abstr
     async def observe(event: Any, **_: Any) -> None:
         loop.call_soon_threadsafe(cache.observe, event["type"], dict(event["object"]))
 
-    if cache.plural == "pods":
-        kopf.on.event("", "v1", "pods", labels={LABEL_POOL: kopf.PRESENT}, registry=registry)(observe)
-    elif cache.plural == "nodes":
-        kopf.on.event("", "v1", "nodes", registry=registry)(observe)
-    elif cache.plural == "deployments":
-        kopf.on.event("apps", "v1", "deployments", labels={LABEL_POOL: kopf.PRESENT}, registry=registry)(observe)
-    else:
-        kopf.on.event(GROUP, VERSION, cache.plural, registry=registry)(observe)
+    kopf.on.event(GROUP, VERSION, cache.plural, registry=registry)(observe)
 
 
 async def watch(caches: Iterable[Cache], namespace: str) -> None:

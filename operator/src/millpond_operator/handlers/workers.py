@@ -19,14 +19,23 @@ from millpond_operator.cluster.workqueue import WorkQueue
 from millpond_operator.cluster.writer import Target
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.decisions.pods import read_pod
-from millpond_operator.decisions.workers import LOST_AFTER, WorkerMemory, make_worker_status
+from millpond_operator.decisions.workers import (
+    LOST_AFTER,
+    Silence,
+    WorkerMemory,
+    decide_silence,
+    make_worker_status,
+)
 from millpond_operator.handlers.tasks import TaskController
-from millpond_operator.handlers.world import World, pool_of
+from millpond_operator.handlers.world import World, pack_status, pool_of
 
 log = structlog.get_logger(__name__)
 
 GATHER = 1.0
 """Seconds between two writes of one worker's status, unless its state changes for good."""
+CALM = 100
+"""Looks at workers a second, beyond which news of no hurry (Idle and Busy) are gathered for longer: at 3 ms of CPU
+for a look and its write, thousands of flipping workers would else be all that the operator does."""
 SOON = 0.1
 FORGOTTEN_AFTER = 60.0
 FINAL = WORKER_ENDED | {WorkerState.LOST, WorkerState.DRAINING}
@@ -40,7 +49,9 @@ class WorkerController:
         self.tasks = tasks
         self.queue: WorkQueue[Key] = WorkQueue("workers", self.reconcile, concurrency=8)
         self._rank = 0
+        self._trimming: set[Key] = set()
         world.pods.subscribe(self._on_pod)
+        world.workers.subscribe(self._on_object)
 
     # ---- what is heard
 
@@ -52,45 +63,87 @@ class WorkerController:
             return
         key = key_of(body)
         memory = self._memory(pool, key)
-        facts = read_pod(body)
+        if new is None:
+            # Of what is gone only its name is left: what its status said last is remembered.
+            memory.gone = True
+            self.world.touch(pool)
+            self.queue.add(key)
+            return
+        facts = read_pod(new)
         if memory.pod and memory.pod.uid != facts.uid and old is None:
             self.world.forget_worker(key)
             memory = self._memory(pool, key)
         was, memory.pod = memory.pod, facts
+        if was == facts and not memory.gone:
+            return
         if facts.ended and memory.beat and (was is None or was.ended != facts.ended):
             # What the process said before its container ended is over; a new process has another incarnation.
             memory.ended_incarnation = memory.beat.incarnation
-        memory.gone = new is None
-        self.queue.add(key)
+        memory.gone = False
+        self.world.touch(pool)
+        if facts.going or facts.ended or facts.trouble:
+            self.queue.add(key)
+        else:
+            self.queue.add_after(key, self._gather() if was else SOON)
+
+    def _on_object(self, old: Body | None, new: Body | None) -> None:
+        """A Worker object came, changed or went."""
+        body = new or old
+        assert body is not None
+        key, pool = key_of(body), PoolKey(body["metadata"]["namespace"], body["spec"]["pool"])
+        if new is None:
+            self.world.worker_objects[pool].discard(key)
+            if key in self.world.worker_memory:
+                self.queue.add(key)  # somebody deleted it while its worker lives: made again
+            return
+        self.world.worker_objects[pool].add(key)
+        state = (new.get("status") or {}).get("state", "")
+        if state in WORKER_ENDED:
+            self.world.worker_status.pop(key, None)
+        elif state and key not in self.world.worker_status:
+            self.world.worker_status[key] = pack_status(new["status"])
 
     def on_beat(self, pool: PoolKey, worker: str, beat: Beat) -> None:
-        """A worker says how it is."""
+        """A worker says how it is; the same object again says that nothing has changed."""
         key = Key(pool.namespace, worker)
         memory = self._memory(pool, key)
-        changed = memory.beat is None or memory.beat.state != beat.state
-        memory.beat, memory.heard = beat, time.monotonic()
-        self.queue.add_after(key, SOON if changed and beat.state in FINAL else GATHER)
+        was, memory.heard = memory.beat, time.monotonic()
         if beat.missing_tasks:
-            self.tasks.on_missing(pool, beat.missing_tasks, beat.handlers)
+            self.tasks.on_missing(pool, beat.missing_tasks, list(beat.handlers))
+        if beat is was and memory.silence is Silence.NONE:
+            return
+        memory.beat, memory.silence = beat, Silence.NONE
+        self.world.touch(pool)
+        final = beat.state in FINAL and (was is None or was.state != beat.state)
+        self.queue.add_after(key, SOON if final else self._gather())
 
     def on_event(self, pool: PoolKey, worker: str, event: WorkerEvent) -> None:
         """A worker took a step."""
         key = Key(pool.namespace, worker)
         memory = self._memory(pool, key)
         memory.events = [*memory.events[-49:], event]
-        self.queue.add_after(key, SOON if event.state in FINAL else GATHER)
+        self.queue.add_after(key, SOON if event.state in FINAL else self._gather())
+
+    def _gather(self) -> float:
+        return max(GATHER, self.queue.waiting / CALM)
 
     def check_silence(self) -> None:
-        """Look at every worker that has just become silent."""
+        """Note every worker that has just become silent, for short or for long."""
         now = time.monotonic()
         for key, memory in list(self.world.worker_memory.items()):
-            if memory.pod is None and now - memory.heard > FORGOTTEN_AFTER:
+            quiet = now - (memory.heard or self.world.started)
+            if quiet <= LOST_AFTER and memory.silence is Silence.NONE:
+                continue
+            if memory.pod is None and quiet > FORGOTTEN_AFTER:
                 # The last words of a worker whose pod was gone already.
                 self.world.forget_worker(key)
                 continue
-            status = self.world.worker_status.get(key)
-            silent = memory.beat is not None and now - memory.heard > LOST_AFTER
-            if silent and status and status.state not in (*WORKER_ENDED, WorkerState.LOST, WorkerState.STARTING):
+            silence = decide_silence(quiet)
+            if silence is memory.silence:
+                continue
+            memory.silence = silence
+            self.world.touch(self.world.worker_pools[key])
+            if memory.beat is not None:
                 self.queue.add(key)
 
     def _memory(self, pool: PoolKey, key: Key) -> WorkerMemory:
@@ -108,12 +161,12 @@ class WorkerController:
             if memory.gone:
                 self.world.forget_worker(key)  # a worker of a deleted pool: nobody keeps its object
             return
-        before = self.world.worker_status.get(key) or _status(body)
+        known = self.world.worker_status.get(key)
+        before = known.parse() if known else _status(body)
         status = make_worker_status(memory, before, datetime.now(UTC), time.monotonic())
-        self.world.worker_status[key] = status
-        self._rank += 1
-        target = Target("workers", key.namespace, key.name, body["metadata"]["uid"])
-        self.world.writer.put(target, status.to_manifest(), self._rank)
+        # The steps that they tell are in the status now; a goodbye still says how the worker ended.
+        memory.events = [event for event in memory.events[-1:] if event.state == WorkerState.STOPPED]
+        self._put(key, body, status)
         if status.state == WorkerState.FAILED and (before is None or before.state != WorkerState.FAILED):
             text = f"{status.reason}: {status.message}"
             self.world.tell(body, "Worker", "WorkerFailed", text, warning=True)
@@ -122,6 +175,13 @@ class WorkerController:
                 self.world.tell(owner, "WorkerPool", "WorkerFailed", f"{key.name}: {text}", warning=True)
         if memory.gone:
             await self._retire(pool, key)
+
+    def _put(self, key: Key, body: Body, status: WorkerStatus) -> None:
+        manifest = status.to_manifest()
+        self.world.worker_status[key] = pack_status(manifest)
+        self._rank += 1
+        target = Target("workers", key.namespace, key.name, body["metadata"]["uid"])
+        self.world.writer.put(target, manifest, self._rank)
 
     async def _create(self, pool: PoolKey, key: Key) -> Body | None:
         owner = self.world.pools.get(*pool)
@@ -172,23 +232,26 @@ class WorkerController:
         spec = self.world.spec(pool)
         if spec is None:
             return
-        ended = [
-            body
-            for key, body in self.world.workers.objects.items()
-            if key.namespace == pool.namespace
-            and body["spec"]["pool"] == pool.pool
-            and self.world.pods.get(*key) is None
-        ]
+        objects = (self.world.workers.get(*key) for key in self.world.worker_objects[pool])
+        ended = [body for body in objects if body and self.world.pods.get(*key_of(body)) is None]
         ended.sort(key=lambda body: body["metadata"]["creationTimestamp"])
         for body in ended[: max(0, len(ended) - spec.worker_history_limit)]:
             key = key_of(body)
-            await self.world.api.delete("workers", key.namespace, key.name, body["metadata"]["uid"])
+            if key in self._trimming:
+                continue  # many pods of a pool end at once, and each of them looks
+            self._trimming.add(key)
+            try:
+                await self.world.api.delete("workers", key.namespace, key.name, body["metadata"]["uid"])
+            finally:
+                self._trimming.discard(key)
+            self.world.workers.observe("DELETED", body)
             self.world.worker_status.pop(key, None)
 
     def heal(self) -> None:
         """Worker objects whose pod went while nobody was leading end too."""
         for key, body in list(self.world.workers.objects.items()):
-            status = _status(body)
+            known = self.world.worker_status.get(key)
+            status = known.parse() if known else _status(body)
             if self.world.pods.get(*key) is None and (status is None or status.state not in WORKER_ENDED):
                 pool = PoolKey(key.namespace, body["spec"]["pool"])
                 memory = self._memory(pool, key)
@@ -209,9 +272,7 @@ class WorkerController:
             }
         )
         self.world.forget_worker(key)
-        self._rank += 1
-        target = Target("workers", key.namespace, key.name, body["metadata"]["uid"])
-        self.world.writer.put(target, status.to_manifest(), self._rank)
+        self._put(key, body, status)
 
 
 def _status(body: Body) -> WorkerStatus | None:

@@ -5,12 +5,14 @@ ten. Memory here may be lost at any time (a new leader starts with none): everyt
 """
 
 import asyncio
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+import orjson
 from millpond.transport import Transport
 from millpond_api import LABEL_POOL
 from millpond_api.v1alpha1 import WorkerPoolSpec, WorkerPoolStatus, WorkerStatus
@@ -23,6 +25,7 @@ from millpond_operator.cluster.cache import Body, Cache, Key
 from millpond_operator.cluster.events import EventPoster, News
 from millpond_operator.cluster.writer import StatusWriter
 from millpond_operator.cluster_key import PoolKey
+from millpond_operator.decisions.crowd import Crowd, make_crowd
 from millpond_operator.decisions.ledger import Recorded
 from millpond_operator.decisions.service import ServiceMeter
 from millpond_operator.decisions.workers import WorkerMemory
@@ -51,6 +54,8 @@ class PoolMemory:
     """What is carried out: the decision, but for shadow mode."""
     looked: float = 0.0
     service: ServiceMeter = field(default_factory=ServiceMeter)
+    measured: Crowd | None = None
+    """The workers as `service` has noted them."""
     scaling: Memory = field(default_factory=Memory)
     ledger: list[LedgerEntry] | None = None
     recorded: Recorded | None = None
@@ -67,6 +72,23 @@ class PoolMemory:
     """During a canary, by worker and incarnation: its version, and attempts that succeeded and failed on it."""
     held: str = ""
     trouble_told: str = ""
+    shown: tuple[Any, ...] = ()
+    """What the last status was made from: the same again is not made again."""
+
+
+class KnownStatus(NamedTuple):
+    """A Worker's status, packed: 0.4 KB where the model takes 8, at 12 µs each."""
+
+    state: str
+    packed: bytes
+
+    def parse(self) -> WorkerStatus:
+        return WorkerStatus.model_validate_json(zlib.decompress(self.packed))
+
+
+def pack_status(status: dict[str, Any]) -> KnownStatus:
+    """The manifest of a status, to be remembered."""
+    return KnownStatus(str(status.get("state", "")), zlib.compress(orjson.dumps(status), 1))
 
 
 @dataclass
@@ -87,7 +109,11 @@ class World:
     worker_memory: dict[Key, WorkerMemory] = field(default_factory=dict)
     worker_pools: dict[Key, PoolKey] = field(default_factory=dict)
     pool_workers: dict[PoolKey, set[Key]] = field(default_factory=lambda: defaultdict(set))
-    worker_status: dict[Key, WorkerStatus] = field(default_factory=dict)
+    worker_status: dict[Key, KnownStatus] = field(default_factory=dict)
+    """What was last decided of a worker, written or not."""
+    worker_objects: dict[PoolKey, set[Key]] = field(default_factory=lambda: defaultdict(set))
+    """The Worker objects of each pool, with and without a pod."""
+    crowds: dict[PoolKey, Crowd] = field(default_factory=dict)
     phases: dict[PoolKey, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
     admitting: dict[PoolKey, set[Key]] = field(default_factory=lambda: defaultdict(set))
     """Task objects that were seen and not looked at yet: they are lag already, though no queue holds them."""
@@ -147,12 +173,24 @@ class World:
             if memory.pod is not None and not memory.gone:
                 yield name, memory
 
+    def crowd(self, key: PoolKey) -> Crowd:
+        """The pool's workers in one record, made anew only when one of them has changed."""
+        known = self.crowds.get(key)
+        if known is None:
+            known = self.crowds[key] = make_crowd((name.name, worker) for name, worker in self.workers_of(key))
+        return known
+
+    def touch(self, key: PoolKey) -> None:
+        """One of the pool's workers has changed."""
+        self.crowds.pop(key, None)
+
     def remember_worker(self, key: PoolKey, name: Key) -> WorkerMemory:
         """The worker's memory, begun when it is first heard of."""
         if name not in self.worker_memory:
             self.worker_memory[name] = WorkerMemory()
             self.worker_pools[name] = key
             self.pool_workers[key].add(name)
+            self.touch(key)
         return self.worker_memory[name]
 
     def forget_worker(self, name: Key) -> None:
@@ -161,6 +199,7 @@ class World:
         key = self.worker_pools.pop(name, None)
         if key is not None:
             self.pool_workers[key].discard(name)
+            self.touch(key)
 
     def status_of(self, key: PoolKey) -> WorkerPoolStatus:
         """The pool's status as it was last seen."""

@@ -99,7 +99,7 @@ class Board:
             succeeded=self.succeeded,
             failed=self.failed,
             service_seconds=round(self.served_seconds / served, 6) if served else 0.0,
-            handlers=self.handlers,
+            handlers=tuple(self.handlers),
             incarnation=self.incarnation,
             missing=missing,
             missing_tasks=missing_tasks,

@@ -7,16 +7,20 @@ what it sends is dropped while NATS is away and sent at once when it is back.
 import asyncio
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 import uvloop
-from millpond_api.events import utc_now
+from millpond_api.events import Beat, utc_now
 
 from millpond.transport import Hooks, Transport
 from millpond.worker.board import Board
 from millpond.worker.delivery import IN_PROGRESS
 
+CALM_AFTER = 3
+CALM_FACTOR = 3
+"""After three beats that said nothing new they come three times more rarely: most of a large pool's workers are idle
+or amid a long task, and the operator hears all of them."""
 TICK = 1.0
 """Seconds between signs of life of this thread itself, which /healthz looks at."""
 
@@ -41,6 +45,8 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="millpond-keeper", daemon=True)
         self._beat_now, self._renew_now = asyncio.Event(), asyncio.Event()
         self._stopping = asyncio.Event()
+        self._said: Beat | None = None
+        self._unchanged = 0
 
     def start(self) -> None:
         self._thread.start()
@@ -77,6 +83,7 @@ class Keeper:
         try:
             await asyncio.gather(self._renew(transport), self._beat(transport))
         finally:
+            self._look()
             await self._send_beat(transport)
             await transport.close()
 
@@ -92,12 +99,25 @@ class Keeper:
             await _wait(self._renew_now, self._plan.lease / 3)
 
     async def _beat(self, transport: Transport) -> None:
+        asked = True
         while True:
-            await self._send_beat(transport)
-            await _wait(self._beat_now, self._plan.beat)
+            if self._look() or asked:
+                await self._send_beat(transport)
+            asked = await _wait(self._beat_now, self._plan.beat)
+
+    def _look(self) -> bool:
+        """Whether a beat is due: something is new, or was lately, or it is time for a sign of life."""
+        beat = self._board.make_beat(utc_now())
+        if self._said is None or replace(beat, at=self._said.at) != self._said:
+            self._said, self._unchanged = beat, 0
+        else:
+            self._unchanged += 1
+        return self._unchanged <= CALM_AFTER or self._unchanged % CALM_FACTOR == 0
 
     async def _send_beat(self, transport: Transport) -> None:
-        await transport.send(self._plan.beat_subject, self._board.make_beat(utc_now()).encode())
+        """The same bytes as long as nothing changes: who hears them knows without parsing."""
+        if self._said is not None:
+            await transport.send(self._plan.beat_subject, self._said.encode())
 
     async def _tick(self) -> None:
         while True:
@@ -105,10 +125,11 @@ class Keeper:
             await asyncio.sleep(TICK)
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Until the event or the time, whichever comes first; the event is cleared."""
+async def _wait(event: asyncio.Event, seconds: float) -> bool:
+    """Until the event (True; it is cleared) or the time, whichever comes first."""
     try:
         await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:
-        return
+        return False
     event.clear()
+    return True

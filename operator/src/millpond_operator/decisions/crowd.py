@@ -1,0 +1,100 @@
+"""A pool's workers as one small record: how many, how ready, what they run, what troubles them. Pure.
+
+Owns what the scaling loop and the pool's status read of the workers, so that a pool in which nothing changed costs
+nothing: `World.crowd` makes it anew only after one of its workers said something new, fell silent or was heard again.
+So nothing in it may depend on the time in another way than by `WorkerMemory.silence`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from millpond_api.lifecycle import WorkerState
+
+from millpond_operator.decisions.workers import Silence, WorkerMemory, decide_state
+
+NAMED_HANDLERS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """The workers of a pool that have a pod.
+
+    `in_flight` counts the tasks that fresh heartbeats name; it is None while a ready worker is silent for less than
+    its leases last. `said_in_flight` counts what every worker said last. `states` are those that are no end.
+    `drained` names the workers that run nothing, take nothing more, and whose pod nobody deletes yet.
+    """
+
+    pods: int = 0
+    ready: int = 0
+    in_flight: int | None = 0
+    said_in_flight: int = 0
+    states: dict[str, int] = field(default_factory=dict)
+    trouble: tuple[str, str] | None = None
+    drained: tuple[str, ...] = ()
+    ready_of: dict[str, int] = field(default_factory=dict)
+    """Ready workers by the version of the pool's template, and those of them that run a task."""
+    busy_of: dict[str, int] = field(default_factory=dict)
+    unschedulable: int = 0
+    unschedulable_why: str = ""
+
+
+def make_crowd(workers: Iterable[tuple[str, WorkerMemory]]) -> Crowd:
+    """The record of these workers, each with its pod's name."""
+    seen = [(name, worker, worker.pod) for name, worker in workers if worker.pod is not None]
+    staying = [(name, pod) for name, _, pod in seen if not pod.going]
+    serving = [one for one in seen if one[2].ready and not one[2].going]
+    told = [(name, worker, worker.beat) for name, worker, _ in seen if worker.beat is not None]
+    fresh = [(name, worker, beat) for name, worker, beat in told if worker.silence is Silence.NONE]
+    blind = any(_is_missed(worker) for _, worker, _ in seen)
+    states: dict[str, int] = {}
+    for _, worker, _ in seen:
+        state = _state(worker)
+        states[state] = states.get(state, 0) + 1
+    troubles = ((pod.trouble[0], f"worker {name}: {pod.trouble[1]}") for name, pod in staying if pod.trouble)
+    unplaced = [pod.trouble[1] for _, pod in staying if pod.trouble and pod.trouble[0] == "Unschedulable"]
+    missing = {handler for _, _, beat in told for handler in beat.missing}
+    return Crowd(
+        pods=len(staying),
+        ready=sum(pod.ready for _, pod in staying),
+        in_flight=None if blind else sum(len(beat.in_flight) for _, _, beat in fresh),
+        said_in_flight=sum(len(beat.in_flight) for _, _, beat in told),
+        states=states,
+        trouble=next(troubles, None) or _missing(missing),
+        drained=tuple(name for name, worker, _ in fresh if is_drained(worker)),
+        ready_of=dict(Counter(pod.version for _, _, pod in serving)),
+        busy_of=dict(Counter(pod.version for _, worker, pod in serving if worker.beat and worker.beat.in_flight)),
+        unschedulable=len(unplaced),
+        unschedulable_why=unplaced[0] if unplaced else "",
+    )
+
+
+def is_drained(worker: WorkerMemory) -> bool:
+    """Whether it runs nothing, takes nothing more, and nobody deletes its pod."""
+    beat, pod = worker.beat, worker.pod
+    if beat is None or pod is None or pod.going:
+        return False
+    return beat.state in (WorkerState.DRAINING, WorkerState.STOPPED) and not beat.in_flight
+
+
+def _is_missed(worker: WorkerMemory) -> bool:
+    """Whether it should have said what it runs and did not."""
+    pod, told = worker.pod, worker.beat is not None and worker.silence is Silence.NONE
+    return not told and pod is not None and pod.ready and not pod.going and worker.silence is not Silence.LONG
+
+
+def _state(worker: WorkerMemory) -> str:
+    # At the moment when it was heard last nobody is Lost: that it is now, its silence says.
+    state = decide_state(worker, None, worker.heard).state
+    alive = state not in (WorkerState.STARTING, WorkerState.FAILED, WorkerState.STOPPED)
+    return WorkerState.LOST if alive and worker.silence is not Silence.NONE else state
+
+
+def _missing(handlers: set[str]) -> tuple[str, str] | None:
+    if not handlers:
+        return None
+    names = ", ".join(sorted(handlers)[:NAMED_HANDLERS])
+    return (
+        "HandlerMissing",
+        f"no worker has the handler {names}: tasks for it wait until an image with it is rolled out",
+    )
