@@ -15,6 +15,7 @@ HELD = {
     "Manual": "A number set by hand stands above everything that the queue says.",
     "Paused": "A paused pool keeps its number; its workers go on with what is queued.",
     "LagUnknown": "What is not known never changes a number.",
+    "Contradictory": "Numbers that cannot all be true move nobody, or at most upwards.",
     "HeartbeatsMissing": "While workers are silent, workers may come but none may go.",
 }
 """What is said besides, where a decision was held."""

@@ -100,7 +100,8 @@ def svg(title: str, outcomes: Sequence[Outcome]) -> str:
         TOP, "waiting", [t for t in (0, 10, 100, 1000, 10000) if t <= waiting], lambda v: math.log1p(v) / log
     )
     parts += _panel(TOP + PANEL + 40, "workers", [0, crew // 2, crew], lambda v: v / crew)
-    for colour, one in zip(COLOURS, outcomes, strict=False):
+    # The first policy is drawn last, so that it lies on top.
+    for colour, one in reversed(list(zip(COLOURS, outcomes, strict=False))):
         parts.append(_line(TOP, colour, [(m.at / end, math.log1p(m.waiting) / log) for m in one.series]))
         parts.append(_line(TOP + PANEL + 40, colour, [(m.at / end, m.workers / crew) for m in one.series]))
     bottom = TOP + 2 * (PANEL + 40) - 8
