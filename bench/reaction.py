@@ -4,10 +4,10 @@
 
 Measured is the time from the publish (or purge) until the Deployment asks for the wanted number of replicas, seen by a
 watch from outside on this machine's clock, and the number of changes of spec.replicas until then. Rounds begin at a
-random moment of the scaler's longest period. KEDA's set-ups run side by side, each one's rounds one after the other:
-what they wait for are polls and HPA syncs, not cores. Millpond's rounds run alone, one after the other. The pods exist
-and are held back by a scheduling gate, but for those that Millpond drains (20→0). Owns the order of rounds; writes
-nothing but its result.
+random moment of the scaler's longest period. Millpond's ways up run alone, one after the other. Then KEDA's set-ups run
+side by side, each one's rounds one after the other: what they wait for are polls and HPA syncs, not cores. The pods
+exist and are held back by a scheduling gate, but for those that Millpond drains (20→0). Owns the order of rounds;
+writes nothing but its result.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from pydantic import BaseModel
 from bench.contenders import Keda, Millpond
 from bench.figures import Round, Spread, format_time, make_table, spread
 from bench.ground import Facts, Ground, close_facts, prepared, read_facts, save
-from bench.scenarios import BURST, KEDAS, MILLPOND, MILLPOND_WIDE, SCENARIOS, TO_ZERO, Scenario, Setup
+from bench.scenarios import BURST, KEDAS, MILLPOND, MILLPOND_WIDE, SCENARIOS, SHORT, TO_ZERO, Scenario, Setup
 from bench.storm import is_clean, ride_out, show
 from bench.weather import FLAPPING
 
 COMMAND = "make bench-reaction"
-TO_ZERO_ROUNDS = 2
-"""With KEDA's default cooldown each takes more than five minutes, and twenty real workers take a minute to start."""
+MILLPOND_TO_ZERO_ROUNDS = 2
+"""Twenty real workers take a minute to start."""
 
 
 class Reactions(BaseModel):
@@ -82,29 +82,33 @@ class Bench:
             number = self._numbers[kind] = self._numbers.get(kind, 0) + 1
         return f"{kind}{number}"
 
-    def measure_millpond(self, side: Millpond, rounds: int) -> None:
-        for scenario in SCENARIOS:
-            for _ in range(rounds if scenario is not TO_ZERO else min(rounds, TO_ZERO_ROUNDS)):
+    def measure_up(self, side: Millpond, rounds: int) -> None:
+        """Millpond's ways up, alone on the machine."""
+        for scenario in SHORT:
+            for _ in range(rounds):
                 self.measure(side, MILLPOND, scenario)
-        for _ in range(min(rounds, TO_ZERO_ROUNDS)):
-            self.measure(side, MILLPOND_WIDE, TO_ZERO)
 
-    def measure_keda(self, side: Keda, setups: Sequence[Setup], rounds: int) -> None:
-        """Each set-up's short rounds one after the other, and its way to zero beside them."""
+    def measure_rest(self, ground: Ground, setups: Sequence[Setup], rounds: int) -> None:
+        """Each of KEDA's set-ups on its way up, and every set-up's way to zero beside them."""
 
         def measure_short(setup: Setup) -> None:
             for _ in range(rounds):
-                for scenario in SCENARIOS:
-                    if scenario is not TO_ZERO:
-                        self.measure(side, setup, scenario)
+                for scenario in SHORT:
+                    self.measure(ground.keda, setup, scenario)
 
         def measure_to_zero(setup: Setup) -> None:
-            for _ in range(min(rounds, TO_ZERO_ROUNDS)):
-                self.measure(side, setup, TO_ZERO)
+            # With KEDA's default cooldown a round takes more than five minutes.
+            for _ in range(max(1, rounds // 2)):
+                self.measure(ground.keda, setup, TO_ZERO)
 
-        with ThreadPoolExecutor(2 * len(setups)) as lanes:
+        def measure_drains() -> None:
+            for setup in (MILLPOND, MILLPOND_WIDE):
+                for _ in range(MILLPOND_TO_ZERO_ROUNDS):
+                    self.measure(ground.millpond, setup, TO_ZERO)
+
+        with ThreadPoolExecutor(2 * len(setups) + 1) as lanes:
             under_way = [lanes.submit(lane, setup) for setup in setups for lane in (measure_short, measure_to_zero)]
-            for one in under_way:
+            for one in (*under_way, lanes.submit(measure_drains)):
                 one.result()
 
 
@@ -143,8 +147,8 @@ def measure_scaling(ground: Ground, options: argparse.Namespace) -> Reactions:
     """All rounds of both sides, told as they come."""
     setups = [one for one in KEDAS if not options.setup or any(word in one.name for word in options.setup)]
     facts, bench = read_facts(COMMAND, ground.node), Bench()
-    bench.measure_millpond(ground.millpond, options.millpond_rounds)
-    bench.measure_keda(ground.keda, setups, options.rounds)
+    bench.measure_up(ground.millpond, options.millpond_rounds)
+    bench.measure_rest(ground, setups, options.rounds)
     result = Reactions(facts=close_facts(facts), rounds=bench.rounds)
     print("\n" + make_reaction_table(result), *make_goal_lines(result), sep="\n", flush=True)
     return result

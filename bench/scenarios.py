@@ -33,7 +33,8 @@ BURST = Scenario("0→20", 0, 0, 300, MOST)
 GROWTH = Scenario("5→20", 5, 50, 250, MOST)
 # KEDA's default cooldown is 300 s.
 TO_ZERO = Scenario("20→0", MOST, 300, 0, 0, limit=420.0, drained=True)
-SCENARIOS = (FROM_ZERO, BURST, GROWTH, TO_ZERO)
+SHORT = (FROM_ZERO, BURST, GROWTH)
+SCENARIOS = (*SHORT, TO_ZERO)
 
 
 @dataclass(frozen=True)
