@@ -166,6 +166,7 @@ def _cordon_for_drains(node: Kube, weather: Weather, gate: threading.Barrier) ->
 _ROWS: tuple[tuple[str, Callable[[Verdict], object]], ...] = (
     ("tasks", lambda one: one.tasks),
     ("succeeded", lambda one: one.succeeded),
+    ("failed", lambda one: sum(one.failed.values())),
     ("tasks lost", lambda one: one.lost),
     ("runs interrupted", lambda one: one.interrupted),
     ("work done again, s", lambda one: one.wasted_seconds),
@@ -189,6 +190,11 @@ def show(storm: Storm) -> None:
     for name, refused in storm.refused.items():
         for text in refused:
             print(f"{name}: {text}", flush=True)
+    for name, verdict in storm.verdicts.items():
+        if verdict.failed:
+            print(f"{name}: failed by reason: {verdict.failed}", flush=True)
+    for text in storm.verdicts[MillpondSide.name].told:
+        print(f"{MillpondSide.name}: {text}", flush=True)
 
 
 def is_clean(storm: Storm) -> bool:

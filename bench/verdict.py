@@ -6,6 +6,7 @@ shutdown). A pod was *stopped busy* when it was told to go while a run of its wo
 log tells of an outcome; it has *two outcomes* when a second one was committed without a redrive.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -13,6 +14,8 @@ from itertools import pairwise
 from millpond_api.events import TaskEvent
 from millpond_api.lifecycle import TERMINAL
 from pydantic import BaseModel
+
+EXAMPLES = 20
 
 
 class Verdict(BaseModel):
@@ -33,6 +36,10 @@ class Verdict(BaseModel):
     """Of those, the ones that ran a task at that moment."""
     wasted_seconds: float
     """Work that interrupted runs had done and that was done again."""
+    failed: dict[str, int] = {}
+    """Ended in another way than Succeeded: how many by reason."""
+    told: list[str] = []
+    """Of the first pods that were told to go while busy: who, when, and what they ran."""
 
 
 class Run(BaseModel):
@@ -68,6 +75,7 @@ def judge(tasks: Iterable[str], logs: Mapping[str, Sequence[TaskEvent]], stopped
     runs = [run for task in ids for run in runs_of(logs.get(task, ()))]
     ends = {task: [event.state for event in logs.get(task, ()) if event.state in TERMINAL] for task in ids}
     cut = [run for run in runs if run.interrupted]
+    busy = [run for run in runs if run.worker in stopped and is_open(run, stopped[run.worker])]
     return Verdict(
         tasks=len(ids),
         succeeded=sum(states[-1:] == ["Succeeded"] for states in ends.values()),
@@ -76,9 +84,20 @@ def judge(tasks: Iterable[str], logs: Mapping[str, Sequence[TaskEvent]], stopped
         interrupted=len(cut),
         two_outcomes=sum(len(states) > 1 for states in ends.values()),
         stopped=len(stopped),
-        stopped_busy=len({run.worker for run in runs if run.worker in stopped and is_open(run, stopped[run.worker])}),
+        stopped_busy=len({run.worker for run in busy}),
         wasted_seconds=round(sum((run.ended - run.begun).total_seconds() for run in cut if run.ended), 1),
+        failed=dict(Counter(_reason(logs[task][-1]) for task in ids if ends[task] and ends[task][-1] != "Succeeded")),
+        told=[_tell(run, stopped[run.worker]) for run in busy[:EXAMPLES]],
     )
+
+
+def _reason(event: TaskEvent) -> str:
+    return event.reason or (event.error.type if event.error else event.state)
+
+
+def _tell(run: Run, moment: datetime) -> str:
+    ended = f"{run.ended - moment} later" if run.ended else "never"
+    return f"{run.worker} was told to go at {moment:%H:%M:%S.%f}, {moment - run.begun} into a run that ended {ended}"
 
 
 def is_open(run: Run, moment: datetime) -> bool:

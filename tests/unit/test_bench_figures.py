@@ -68,6 +68,7 @@ def test_a_worker_told_to_go_while_it_runs_counts_as_busy_even_if_it_finishes() 
     logs = {"t": log((1, "Running", 1, "w"), (9, "Succeeded", 1, "w"))}
     found = judge(["t"], logs, {"w": at(4)})
     assert (found.stopped_busy, found.interrupted, found.wasted_seconds) == (1, 0, 0)
+    assert found.told == ["w was told to go at 00:00:04.000000, 0:00:03 into a run that ended 0:00:05 later"]
 
 
 @pytest.mark.parametrize("after", ["Queued", "Running"])
@@ -84,6 +85,12 @@ def test_a_retry_is_no_interruption() -> None:
     assert judge(["t"], logs, {}).interrupted == 0
     later = {"t": log((1, "Running", 1, "w"), (3, "Running", 2, "w"), (4, "Succeeded", 2, "w"))}
     assert judge(["t"], later, {}).interrupted == 0, "its Backoff is older than the log goes back"
+
+
+def test_a_task_that_failed_is_neither_lost_nor_succeeded_and_tells_why() -> None:
+    logs = {"t": [TaskEvent(state="Running", at=at(1)), TaskEvent(state="Failed", at=at(2), reason="Poison")]}
+    found = judge(["t"], logs, {})
+    assert (found.failed, found.lost, found.succeeded) == ({"Poison": 1}, 0, 0)
 
 
 def test_a_task_without_an_outcome_is_lost_and_one_with_two_is_told() -> None:
