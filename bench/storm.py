@@ -31,8 +31,8 @@ from bench.weather import FLAPPING, Action, Step, Weather
 from bench.weather import STORM as STORM_WEATHER
 from tests.support.kube import Kube, Refused
 
-CORDON_SECONDS = 20.0
-"""How long the node takes no new pods."""
+CORDON_SECONDS = 90.0
+"""The node takes no new pods until both sides' have been evicted, as with `kubectl drain`, and no longer than this."""
 LOOK = 1.0
 GATE_SECONDS = 120.0
 """For all threads to be there: a side whose watch can't begin must not leave the others waiting."""
@@ -59,6 +59,7 @@ class Ride:
     refused: list[str] = field(default_factory=list)
     departures: Departures = field(default_factory=Departures)
     seconds: float = 0.0
+    drained: threading.Event = field(default_factory=threading.Event)
     _began: float = 0.0
     _rolls: int = 0
 
@@ -107,7 +108,10 @@ class Ride:
             case Action.KILL:
                 self.side.kill()
             case Action.DRAIN:
-                self.refused += [f"{step.action}: {pod} would not go" for pod in evict_all(self.side)]
+                try:
+                    self.refused += [f"{step.action}: {pod} would not go" for pod in evict_all(self.side)]
+                finally:
+                    self.drained.set()
 
     def _await_end(self) -> None:
         """An empty queue, or the limit: what has no outcome then is lost."""
@@ -133,7 +137,7 @@ def ride_out(ground: Ground, weather: Weather, grace: str, command: str) -> Stor
     gate = threading.Barrier(len(rides) + 1)
     with ThreadPoolExecutor(len(rides) + 1) as executor:
         under_way = [executor.submit(ride.run, gate) for ride in rides]
-        under_way.append(executor.submit(_cordon_for_drains, ground.node, weather, gate))
+        under_way.append(executor.submit(_cordon_for_drain, ground.node, rides, gate))
         for one in under_way:
             one.result()
     result = Storm(
@@ -149,16 +153,18 @@ def ride_out(ground: Ground, weather: Weather, grace: str, command: str) -> Stor
     return result
 
 
-def _cordon_for_drains(node: Kube, weather: Weather, gate: threading.Barrier) -> None:
-    """The node is closed just before each drain and open again afterwards, whatever happens."""
+def _cordon_for_drain(node: Kube, rides: Sequence[Ride], gate: threading.Barrier) -> None:
+    """The node is closed just before the drain, if there is one, and open again afterwards, whatever happens."""
     gate.wait(GATE_SECONDS)
     began = time.monotonic()
-    for step in weather.steps:
+    for step in rides[0].weather.steps:
         if step.action is Action.DRAIN:
             time.sleep(max(0.0, began + step.at - 0.5 - time.monotonic()))
             cordon(node, True)
             try:
-                time.sleep(CORDON_SECONDS)
+                until = time.monotonic() + CORDON_SECONDS
+                for ride in rides:
+                    ride.drained.wait(max(0.0, until - time.monotonic()))
             finally:
                 cordon(node, False)
 

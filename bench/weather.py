@@ -21,7 +21,7 @@ class Action(StrEnum):
     KILL = "kill the scaler"
     """The operator's leader is gone from one moment to the next."""
     DRAIN = "node drain"
-    """The node is cordoned, every pod of the pool is evicted, and some time later the node is open again."""
+    """The node is cordoned, every pod of the pool is evicted, and then the node is open again. Once in a weather."""
 
 
 @dataclass(frozen=True)
