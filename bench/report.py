@@ -57,13 +57,19 @@ def make_page(folder: Path) -> str:
     for name, text in (("flapping", FLAPPING), ("storm", STORM)):
         if (file := folder / f"{name}.json").exists():
             storm = Storm.model_validate_json(file.read_bytes())
-            parts += [text, make_storm_table(storm) + "\n", *_list_refused(storm), _describe(storm.facts, storm.grace)]
+            parts += [text, make_storm_table(storm) + "\n", *_list_details(storm), _describe(storm.facts, storm.grace)]
     return "\n".join(parts)
 
 
-def _list_refused(storm: Storm) -> list[str]:
-    lines = [f"* {name}: {text}" for name, texts in storm.refused.items() for text in texts]
-    return ["Refused meanwhile:\n\n" + "\n".join(lines) + "\n"] if lines else []
+def _list_details(storm: Storm) -> list[str]:
+    """Why tasks failed, and which steps were refused."""
+    lines = [
+        f"* {name}: {count} failed with {reason}"
+        for name, verdict in storm.verdicts.items()
+        for reason, count in verdict.failed.items()
+    ]
+    lines += [f"* {name}: refused: {text}" for name, texts in storm.refused.items() for text in texts]
+    return ["\n".join(lines) + "\n"] if lines else []
 
 
 def _describe(facts: Facts, grace: str = "") -> str:

@@ -172,7 +172,7 @@ def _cordon_for_drain(node: Kube, rides: Sequence[Ride], gate: threading.Barrier
 _ROWS: tuple[tuple[str, Callable[[Verdict], object]], ...] = (
     ("tasks", lambda one: one.tasks),
     ("succeeded", lambda one: one.succeeded),
-    ("failed", lambda one: sum(one.failed.values())),
+    ("failed", lambda one: one.tasks - one.succeeded - one.lost),
     ("tasks lost", lambda one: one.lost),
     ("runs interrupted", lambda one: one.interrupted),
     ("work done again, s", lambda one: one.wasted_seconds),

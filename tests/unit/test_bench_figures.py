@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from millpond_api.events import TaskEvent
 
 from bench.figures import Round, format_time, make_table, percentile, spread
+from bench.report import PAGE, RESULTS, make_page
 from bench.verdict import judge
 from bench.watches import Departures, Replicas
 
@@ -134,3 +135,7 @@ def test_a_pod_departs_when_its_deletion_is_first_seen() -> None:
     first = seen.moments["p"]
     seen.see("DELETED", {"metadata": {"name": "p", "deletionTimestamp": "2026-01-01T00:00:30Z"}})
     assert seen.moments == {"p": first}
+
+
+def test_the_page_of_benchmarks_is_what_its_results_say() -> None:
+    assert PAGE.read_text(encoding="utf-8") == make_page(RESULTS), "run `python -m bench.report` and commit"
