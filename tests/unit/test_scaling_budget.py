@@ -60,6 +60,7 @@ TABLE = [
     pytest.param(0, pools(a=8, b=8), {"a": 0, "b": 0}, id="limit 0"),
     pytest.param(10, [], {}, id="nobody"),
     pytest.param(9, [Claim("a", 20, weight=2.0), Claim("b", 20)], {"a": 6, "b": 3}, id="a weight of 2 gets twice"),
+    pytest.param(3, [Claim("a", 9, weight=3.0), Claim("b", 9)], {"a": 3, "b": 0}, id="of few the heavy gets its part"),
     pytest.param(
         9, [Claim("a", 3, weight=2.0), Claim("b", 20)], {"a": 3, "b": 6}, id="a weight gets no more than is wanted"
     ),

@@ -6,7 +6,7 @@ recorded, or what a trace says, into the very same function.
 
 from millpond_scaling.engine import decide
 from millpond_scaling.model import ClassLoad, Decision, Memory, Observation, Policy, Step
-from millpond_scaling.policy import make_policy
+from millpond_scaling.policy import make_plan, make_policy
 from millpond_scaling.schedules import check_schedules
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "Step",
     "check_schedules",
     "decide",
+    "make_plan",
     "make_policy",
 ]

@@ -5,6 +5,7 @@ from millpond_api.v1alpha1 import WorkerPoolSpec
 from millpond_api.v1alpha1.scaling import Behavior as BehaviorSpec
 from millpond_api.v1alpha1.scaling import Schedule as ScheduleSpec
 
+from millpond_scaling.forecast import DAY, WEEK, Plan
 from millpond_scaling.model import Behavior, Policy, RatePolicy, Schedule
 
 
@@ -28,6 +29,12 @@ def make_policy(spec: WorkerPoolSpec) -> Policy:
         shadow=scaling.mode == "Shadow",
         manual=spec.replicas,
     )
+
+
+def make_plan(spec: WorkerPoolSpec) -> Plan | None:
+    """What the spec asks of the forecast; None when it is not wanted."""
+    wanted = spec.scaling.forecast
+    return Plan(parse_duration(wanted.ahead), WEEK if wanted.season == "Week" else DAY) if wanted else None
 
 
 def _behavior(spec: BehaviorSpec) -> Behavior:

@@ -113,6 +113,18 @@ class Schedule(Model):
     max_workers: int | None = Field(default=None, ge=0, le=10000, description="Ceiling while it is active.")
 
 
+class Forecast(Model):
+    """A floor ahead of the rush, from what the pool needed at this time before. It never lowers anything."""
+
+    ahead: Duration = Field(
+        default="10m", description="How long before the workers are needed they should be there, such as 10m."
+    )
+    season: Literal["Day", "Week"] = Field(
+        default="Day",
+        description="After which time the load repeats itself. Day learns sooner, Week knows weekends. Both in UTC.",
+    )
+
+
 class Scaling(Model):
     """How many workers there are, and when."""
 
@@ -147,6 +159,11 @@ class Scaling(Model):
         max_length=32,
         description="Floors and ceilings by the clock. The highest floor wins, and "
         "the lowest ceiling; where they conflict, the ceiling.",
+    )
+    forecast: Forecast | None = Field(
+        default=None,
+        description="Raises the floor ahead of a rush that the pool's own history foresees, within maxWorkers. Off "
+        "until a season was learnt and a day was judged, and whenever it would waste more than it saves.",
     )
     priority: int = Field(
         default=0,
