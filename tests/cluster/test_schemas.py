@@ -23,7 +23,7 @@ def undescribed(schema: dict[str, Any], path: str = "") -> Iterator[str]:
             yield from undescribed(schema[part], f"{path}[]")
 
 
-@pytest.mark.parametrize("plural", ["workerpools", "tasks", "workers"])
+@pytest.mark.parametrize("plural", ["workerpools", "poolgroups", "tasks", "workers"])
 def test_every_field_of_every_kind_has_a_description(installed: Kube, plural: str) -> None:
     name = f"{plural}.millpond.dev"
     body = installed.request("GET", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")
@@ -49,6 +49,6 @@ def test_what_the_api_server_fills_in_is_what_is_in_force(kube: Kube) -> None:
     assert "replicas" not in stored
 
 
-@pytest.mark.parametrize("short", ["wp", "mt", "mw", "millpond"])
+@pytest.mark.parametrize("short", ["wp", "wpg", "mt", "mw", "millpond"])
 def test_short_names_and_the_category_work(kube: Kube, short: str) -> None:
     assert "error" not in kube.kubectl("get", short).lower()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from millpond_api import GROUP, VERSION
-from millpond_api.v1alpha1 import Task, Worker, WorkerPool
+from millpond_api.v1alpha1 import PoolGroup, Task, Worker, WorkerPool
 from millpond_api.v1alpha1.common import CEL, Model, rule
 from millpond_api.yamlout import to_yaml
 
@@ -94,6 +94,21 @@ KINDS = (
             ("Node", "string", ".status.node", 1),
             ("Since", "date", ".status.since", 1),
             ("Message", "string", ".status.message", 1),
+        ),
+    ),
+    Kind(
+        model=PoolGroup,
+        plural="poolgroups",
+        short="wpg",
+        description="A ceiling that several pools of a namespace share.",
+        columns=(
+            ("Max", "integer", ".spec.maxWorkers", 0),
+            ("Workers", "integer", ".status.workers", 0),
+            ("Desired", "integer", ".status.desired", 0),
+            ("Pools", "integer", ".status.pools", 0),
+            ("Limited", "string", ".status.conditions[?(@.type=='Limited')].status", 0),
+            ("Age", "date", ".metadata.creationTimestamp", 0),
+            ("Message", "string", ".status.conditions[?(@.type=='Limited')].message", 1),
         ),
     ),
 )

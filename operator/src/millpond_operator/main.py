@@ -134,6 +134,7 @@ async def lead(settings: Settings, api: Api) -> None:
         caches.append(nodes)
         rollouts.on_gone = guard.remove_budget
     informers = [Informer(api, cache) for cache in caches]
+    await world.groups.resync(api)
     await world.pools.resync(api)
     for informer in informers:
         await informer.start()
@@ -149,7 +150,7 @@ async def lead(settings: Settings, api: Api) -> None:
 
     hooks.reconnected = reconnected
     await _together(
-        watch([world.pools, world.tasks], settings.watch_namespace),
+        watch([world.groups, world.pools, world.tasks], settings.watch_namespace),
         *(informer.run() for informer in informers),
         pools.queue.run(),
         rollouts.queue.run(),
@@ -180,6 +181,7 @@ def make_world(settings: Settings, api: Api, transport: Transport) -> World:
         workers=Cache("workers", namespace, keep=keep_worker),
         pods=Cache("pods", namespace, LABEL_POOL, keep_pod),
         deployments=Cache("deployments", namespace, LABEL_POOL, keep_deployment),
+        groups=Cache("poolgroups", namespace),
         started=time.monotonic(),
     )
 
@@ -227,7 +229,7 @@ async def _resync(world: World, pools: PoolController, rescuer: Rescuer, hands: 
     while True:
         await asyncio.sleep(world.settings.resync_seconds)
         try:
-            for cache in (world.pools, world.tasks):
+            for cache in (world.groups, world.pools, world.tasks):
                 await cache.resync(world.api)
             for key in world.pool_keys():
                 pools.queue.add(key)

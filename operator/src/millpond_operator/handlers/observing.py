@@ -29,6 +29,7 @@ class Observer:
         if policy.latency is not None:
             self._measure(key, crowd)
         lag = None if reading is None else reading.lag + len(self.world.admitting.get(key, ()))
+        allowance, group = self.world.memory[key].allowance or (None, "")
         return Observation(
             lag=lag,
             in_flight=crowd.in_flight,
@@ -39,6 +40,8 @@ class Observer:
             service_seconds=self.world.memory[key].service.mean if policy.latency is not None else None,
             unschedulable=crowd.unschedulable,
             unschedulable_why=crowd.unschedulable_why,
+            allowance=allowance,
+            group=group,
         )
 
     def _measure(self, key: PoolKey, crowd: Crowd) -> None:

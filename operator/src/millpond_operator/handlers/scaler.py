@@ -6,7 +6,7 @@ asks for looks between two ticks, `shrinking` takes workers away. A step that fa
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -18,6 +18,7 @@ from millpond_operator import metrics
 from millpond_operator.broker import streams
 from millpond_operator.broker.streams import Reading
 from millpond_operator.cluster_key import PoolKey
+from millpond_operator.handlers.groups import Groups, Wish
 from millpond_operator.handlers.ledger import Ledger, Made
 from millpond_operator.handlers.observing import Observer
 from millpond_operator.handlers.pool_status import PoolStatuses
@@ -45,6 +46,7 @@ class Scaler:
         self.observer = Observer(world, self.replicas)
         self.waker = Waker(world, self.look)
         self.ledger = Ledger(world)
+        self.groups = Groups(world)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -69,6 +71,7 @@ class Scaler:
         except wire.TransportError as error:
             log.warning("the queues could not be read: nothing is scaled", error=str(error))
             readings = None
+        self._share(self.world.pool_keys(), readings or {})
         for number, key in enumerate(self.world.pool_keys()):
             if number % BREATH == BREATH - 1:
                 await asyncio.sleep(0)
@@ -83,10 +86,24 @@ class Scaler:
 
     async def look(self, readings: dict[PoolKey, Reading]) -> None:
         """Decide for the pools that were heard of, in this order."""
+        self._share(readings, readings)
         for number, (key, reading) in enumerate(readings.items()):
             if number % BREATH == BREATH - 1:
                 await asyncio.sleep(0)
             self.step(key, reading)
+
+    def _share(self, keys: Iterable[PoolKey], readings: Mapping[PoolKey, Reading]) -> None:
+        """What the PoolGroups leave to these pools, as far as they belong to any."""
+        grouped = [key for key in keys if self.groups.has(key)]
+        for key in grouped:
+            policy, memory = self.world.policy(key), self.world.memory[key]
+            if policy is None:
+                continue
+            seen = replace(self.observer.observe(key, policy, readings.get(key)), allowance=None, group="")
+            alone = make_order(seen, policy, decide(seen, policy, memory.scaling, time.monotonic()))
+            busy = sum(1 for _, worker in self.world.workers_of(key) if worker.beat and worker.beat.in_flight)
+            self.groups.wish(key, Wish(alone.current, alone.target, busy))
+        self.groups.allow(grouped)
 
     def step(self, key: PoolKey, reading: Reading | None) -> None:
         """Decide for one pool; what is to be done is done in the background, one change at a time."""

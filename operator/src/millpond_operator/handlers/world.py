@@ -53,6 +53,8 @@ class PoolMemory:
     order: Decision | None = None
     """What is carried out: the decision, but for shadow mode."""
     looked: float = 0.0
+    allowance: tuple[int, str] | None = None
+    """The most workers that the pool's PoolGroup leaves to it, and the group's name."""
     service: ServiceMeter = field(default_factory=ServiceMeter)
     measured: Crowd | None = None
     """The workers as `service` has noted them."""
@@ -105,6 +107,7 @@ class World:
     workers: Cache
     pods: Cache
     deployments: Cache
+    groups: Cache
     memory: dict[PoolKey, PoolMemory] = field(default_factory=lambda: defaultdict(PoolMemory))
     worker_memory: dict[Key, WorkerMemory] = field(default_factory=dict)
     worker_pools: dict[Key, PoolKey] = field(default_factory=dict)
