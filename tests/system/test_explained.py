@@ -1,5 +1,8 @@
 """What cannot work yet is kept and explained: broken images, unknown handlers, a person's hand on the scale."""
 
+import subprocess
+import sys
+
 from tests.support.kube import condition
 from tests.support.release import APP_IMAGE
 from tests.support.stage import Stage, phase
@@ -64,3 +67,24 @@ def test_kubectl_scale_holds_three_workers_until_it_is_unset(stage: Stage) -> No
     stage.kube.kubectl("patch", "workerpool/work", "--type=json", "-p", unset)
     stage.wait(lambda: stage.replicas() == 0, "back at zero")
     assert stage.pool()["mode"] == "Auto"
+
+
+def test_explain_and_replay_reach_the_ledger_through_the_api_server_alone(stage: Stage) -> None:
+    """No address of NATS is given: the command forwards a port of the chart's own pod, as kubectl would."""
+    stage.make_pool()
+    stage.wait_ended(stage.submit("sleep", *([0.5, n] for n in range(6))))
+    stage.wait(lambda: stage.replicas() == 0, "back at zero")
+
+    def millpond(*words: str) -> str:
+        target = ("--kubeconfig", str(stage.kube.kubeconfig), "-n", stage.namespace)
+        line = [sys.executable, "-m", "millpond_cli.main", words[0], *target, *words[1:]]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    told = millpond("explain", "pool", "work", "--full").splitlines()
+    assert told[1] == condition(stage.kube.get("workerpools", "work"), "Scaling")["message"]
+    assert "How the number came about:" in told
+    again = millpond("replay", "work")
+    assert " 0 different" in again, again
+    stage.say(f"replay through the API server: {again.strip()}")

@@ -58,7 +58,9 @@ def test_a_pool_without_a_status_is_said_to_have_none() -> None:
 def test_the_last_changes_are_a_table_with_their_sentences() -> None:
     entry = {"at": "2026-01-02T03:03:05Z", "from": 0, "to": 4, "reason": "ScaleUp", "message": SENTENCE}
     section = tell_pool(pool(decisions=[entry]), NOW).sections[0]
-    assert section.rows[0].cells == ("1m", "0", "4", "ScaleUp", SENTENCE)
+    assert section.rows[0].cells == ("1m", "0", "4", "ScaleUp", "", SENTENCE)
+    shadow = tell_pool(pool(decisions=[{**entry, "acted": False, "clamp": "maxWorkers"}]), NOW).sections[0]
+    assert shadow.rows[0].cells == ("1m", "0", "(4)", "ScaleUp", "maxWorkers", SENTENCE), "what it would have done"
 
 
 def test_a_recorded_decision_is_told_with_its_rules() -> None:

@@ -14,7 +14,7 @@ from millpond_scaling.records import Record
 
 from millpond_cli.rows import Object, Row, age, status_of
 
-DECISION_COLUMNS = ("AGE", "FROM", "TO", "REASON", "SENTENCE")
+DECISION_COLUMNS = ("AGE", "FROM", "TO", "REASON", "RULE", "SENTENCE")
 STEP_COLUMNS = ("RULE", "WORKERS", "CHANGE", "SENTENCE")
 
 
@@ -113,11 +113,14 @@ def _trouble_lines(status: Object) -> list[str]:
 
 
 def _decision_row(index: int, entry: Object, now: datetime) -> Row:
+    before, after = entry.get("from", ""), entry.get("to", "")
     cells = (
         age(entry.get("at"), now),
-        str(entry.get("from", "")),
-        str(entry.get("to", "")),
+        str(before),
+        # Shadow mode and refused growth are written down too: what would have been, and what was held.
+        f"({after})" if entry.get("acted") is False and after != before else str(after),
         str(entry.get("reason", "")),
+        str(entry.get("clamp") or ""),
         str(entry.get("message", "")),
     )
     return Row(str(index), cells)
