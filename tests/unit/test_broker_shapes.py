@@ -4,7 +4,13 @@ import pytest
 from millpond_api import broker, subjects
 from millpond_api.broker import NANOSECONDS, QueueConfig
 
-SHARED = [broker.events_stream(), broker.delayed_stream(), broker.dead_stream(), broker.ledger_stream()]
+SHARED = [
+    broker.events_stream(),
+    broker.delayed_stream(),
+    broker.dead_stream(),
+    broker.ledger_stream(),
+    broker.history_stream(),
+]
 
 
 def covers(pattern: str, subject: str) -> bool:
@@ -30,6 +36,7 @@ QUEUE = QueueConfig("ns", "pool", classes=("high", "default"), max_depth=7, leas
         (broker.delayed_stream(), subjects.due("ns", "pool", "default")),
         (broker.dead_stream(), subjects.dead("ns", "pool", "t")),
         (broker.ledger_stream(), subjects.ledger("ns", "pool")),
+        (broker.history_stream(), subjects.history("ns", "pool")),
         (broker.pool_stream(QUEUE), subjects.tasks("ns", "pool", "default")),
     ],
     ids=lambda value: value if isinstance(value, str) else value["name"],

@@ -93,6 +93,22 @@ def ledger_stream(storage: str = "file", replicas: int = 1, max_age: float = 7 *
     }
 
 
+def history_stream(storage: str = "file", replicas: int = 1, max_age: float = 60 * 86400.0) -> dict[str, Any]:
+    """What forecasts have learnt, one message a pool; that of a pool which is gone goes after two months."""
+    return {
+        "name": subjects.STREAM_HISTORY,
+        "subjects": ["mp.history.>"],
+        "retention": "limits",
+        "discard": "old",
+        "storage": storage,
+        "compression": "s2",
+        "num_replicas": replicas,
+        "max_msgs_per_subject": 1,
+        "max_age": int(max_age * NANOSECONDS),
+        "allow_direct": True,
+    }
+
+
 def pool_stream(queue: QueueConfig) -> dict[str, Any]:
     """The pool's work queue. `max_msgs` with discard=new makes the bound the server's: a full queue refuses."""
     ns, pool = queue.namespace, queue.pool

@@ -16,6 +16,7 @@ STREAM_EVENTS = "MILLPOND_EVENTS"
 STREAM_DELAYED = "MILLPOND_DELAYED"
 STREAM_DEAD = "MILLPOND_DEAD"
 STREAM_LEDGER = "MILLPOND_LEDGER"
+STREAM_HISTORY = "MILLPOND_HISTORY"
 
 HEADER_ENVELOPE = "Mp-Envelope"
 """The envelope as one compact JSON object (see `envelope`); the message body is the payload."""
@@ -111,6 +112,11 @@ def dead(namespace: str, pool: str, task_id: str) -> str:
 def ledger(namespace: str, pool: str) -> str:
     """The pool's scaling records: each message is one decision with all it was made from."""
     return f"mp.ledger.{namespace}.{pool}"
+
+
+def history(namespace: str, pool: str) -> str:
+    """What the pool's forecast has learnt: the last message is all of it."""
+    return f"mp.history.{namespace}.{pool}"
 
 
 def beat(namespace: str, pool: str, worker: str) -> str:

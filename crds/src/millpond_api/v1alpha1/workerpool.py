@@ -226,6 +226,7 @@ class WorkerPoolStatus(Model):
     workers: WorkerCounts = Field(default_factory=WorkerCounts, description="Workers by state.")
     tasks: TaskCounts = Field(default_factory=TaskCounts, description="Task objects by phase.")
     mode: str = Field(default="", description="Auto, Manual (kubectl scale), Paused or Shadow.")
+    forecast: str | None = Field(default=None, description="How the forecast stands: on, off or learning, and why.")
     decisions: list[Decision] = Field(
         default_factory=list, max_length=20, description="The last scaling decisions, newest first."
     )

@@ -29,6 +29,7 @@ async def ensure_shared(transport: Transport, storage: str, replicas: int) -> No
         shapes.delayed_stream(storage, replicas),
         shapes.dead_stream(storage, replicas),
         shapes.ledger_stream(storage, replicas),
+        shapes.history_stream(storage, replicas),
     ):
         if await _read(transport, shape["name"]) is None:
             await transport.api(f"STREAM.CREATE.{shape['name']}", shape)

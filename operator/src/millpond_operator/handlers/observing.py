@@ -12,6 +12,7 @@ from millpond_operator.broker.streams import Reading
 from millpond_operator.cluster.cache import Key
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.decisions.crowd import Crowd
+from millpond_operator.handlers.forecasting import Forecaster
 from millpond_operator.handlers.replicas import Replicas
 from millpond_operator.handlers.world import World
 
@@ -19,9 +20,10 @@ from millpond_operator.handlers.world import World
 class Observer:
     """`observe` one pool."""
 
-    def __init__(self, world: World, replicas: Replicas) -> None:
+    def __init__(self, world: World, replicas: Replicas, forecaster: Forecaster) -> None:
         self.world = world
         self.replicas = replicas
+        self.forecaster = forecaster
 
     def observe(self, key: PoolKey, policy: Policy, reading: Reading | None) -> Observation:
         """The pool now; `reading` is None when its queue could not be read."""
@@ -29,12 +31,13 @@ class Observer:
         if policy.latency is not None:
             self._measure(key, crowd)
         lag = None if reading is None else reading.lag + len(self.world.admitting.get(key, ()))
+        wall = round(time.time(), 3)
         allowance, group = self.world.memory[key].allowance or (None, "")
         return Observation(
             lag=lag,
             in_flight=crowd.in_flight,
             current=self.replicas.current(key),
-            wall=round(time.time(), 3),
+            wall=wall,
             ready=crowd.ready - self._leaving(key),
             arrived=None if reading is None else reading.arrived,
             service_seconds=self.world.memory[key].service.mean if policy.latency is not None else None,
@@ -42,6 +45,7 @@ class Observer:
             unschedulable_why=crowd.unschedulable_why,
             allowance=allowance,
             group=group,
+            forecast=self.forecaster.foresee(key, wall),
         )
 
     def _measure(self, key: PoolKey, crowd: Crowd) -> None:

@@ -18,6 +18,7 @@ from millpond_operator import metrics
 from millpond_operator.broker import streams
 from millpond_operator.broker.streams import Reading
 from millpond_operator.cluster_key import PoolKey
+from millpond_operator.handlers.forecasting import Forecaster
 from millpond_operator.handlers.groups import Groups, Wish
 from millpond_operator.handlers.ledger import Ledger, Made
 from millpond_operator.handlers.observing import Observer
@@ -43,7 +44,8 @@ class Scaler:
         self.statuses = statuses
         self.replicas = Replicas(world, statuses.write)
         self.shrinker = Shrinker(world, self.replicas)
-        self.observer = Observer(world, self.replicas)
+        self.forecaster = Forecaster(world)
+        self.observer = Observer(world, self.replicas, self.forecaster)
         self.waker = Waker(world, self.look)
         self.ledger = Ledger(world)
         self.groups = Groups(world)
@@ -55,6 +57,7 @@ class Scaler:
             group.create_task(self._tick_on())
             group.create_task(self.waker.run())
             group.create_task(self.ledger.run())
+            group.create_task(self.forecaster.queue.run())
 
     async def _tick_on(self) -> None:
         while True:
@@ -122,6 +125,7 @@ class Scaler:
         before = memory.scaling
         decision = decide(seen, policy, before, now)
         memory.lag, memory.scaling, memory.decision = seen.lag, decision.memory, decision
+        self.forecaster.learn(key, seen, decision)
         metrics.observe_pool(key, seen.lag or 0, decision.current, decision.target)
         memory.order = order = make_order(seen, policy, decision)
         if order.target <= order.current:

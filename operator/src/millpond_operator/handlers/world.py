@@ -53,6 +53,8 @@ class PoolMemory:
     order: Decision | None = None
     """What is carried out: the decision, but for shadow mode."""
     looked: float = 0.0
+    forecast: str = ""
+    """How the pool's forecast stands, in one sentence; empty without one."""
     allowance: tuple[int, str] | None = None
     """The most workers that the pool's PoolGroup leaves to it, and the group's name."""
     service: ServiceMeter = field(default_factory=ServiceMeter)
