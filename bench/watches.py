@@ -1,7 +1,8 @@
 """Watches from outside: what the API server tells of Deployments and pods, with the moment at which it was told.
 
 Owns one thread for each watched collection of a namespace. It decides nothing and writes nothing. Survives an API
-server that is away and a watch that ends: it lists again (changes meanwhile are then seen as one).
+server that is away and a watch that ends: it lists again (changes meanwhile are then seen as one, and what is gone is
+told as deleted).
 """
 
 import json
@@ -28,6 +29,7 @@ class Watch(threading.Thread):
         self._path, self._kubeconfig = kube.path(plural), kube.kubeconfig
         self._see = see
         self._closed = False
+        self._known: dict[str, Body] = {}
         self.listed = threading.Event()
 
     def begin(self) -> None:
@@ -51,8 +53,11 @@ class Watch(threading.Thread):
         answer = http.get(self._path)
         answer.raise_for_status()
         listing = answer.json()
+        there = {item["metadata"]["name"] for item in listing["items"]}
+        for gone in [body for name, body in self._known.items() if name not in there]:
+            self._tell("DELETED", gone)
         for item in listing["items"]:
-            self._see("ADDED", item)
+            self._tell("ADDED", item)
         self.listed.set()
         version = listing["metadata"]["resourceVersion"]
         query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "3600"}
@@ -64,7 +69,15 @@ class Watch(threading.Thread):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     return
-                self._see(event["type"], event["object"])
+                self._tell(event["type"], event["object"])
+
+    def _tell(self, kind: str, body: Body) -> None:
+        name = body["metadata"]["name"]
+        if kind == "DELETED":
+            self._known.pop(name, None)
+        else:
+            self._known[name] = body
+        self._see(kind, body)
 
 
 @dataclass

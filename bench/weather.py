@@ -102,5 +102,5 @@ STORM = Weather(
     ),
     concurrency=10,
     most=10,
-    limit=840,
+    limit=720,
 )
