@@ -1,6 +1,6 @@
 """The one door to the Kubernetes API: requests by path, with errors as types and the operator's patch flavours.
 
-Owns connection and authentication (in a pod: the mounted token, read again as it rotates; elsewhere a kubeconfig).
+Owns the connection (`credentials` says where to and as whom) and who waits for whom.
 It decides nothing and retries nothing: whoever calls runs in a work queue or a loop that tries again. Survives an API
 server that restarts: the next request opens a new connection.
 """
@@ -14,18 +14,16 @@ from urllib.parse import urlencode
 
 import aiohttp
 import orjson
-from kubernetes.aio import client as kubernetes_client
-from kubernetes.aio import config as kubernetes_config
 from millpond_api import GROUP, VERSION
 
 from millpond_operator import metrics
+from millpond_operator.cluster.credentials import TokenSource, load_access
 
 TIMEOUT = 15.0
 PAGE = 500
 """Objects of a page: about 3 MB of pods, so that a list of 20,000 never lies in memory as a whole."""
 QUIET_WATCH = 150.0
 """Seconds without a byte after which a watch counts as dead: the API server sends a bookmark each minute."""
-_config: Any = kubernetes_config  # the generated package has no types
 FIELD_MANAGER = "millpond"
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -74,27 +72,17 @@ class Api:
     """A connection to the API server; `async with Api.connect(…)`."""
 
     session: aiohttp.ClientSession
-    configuration: Any
+    authorization: TokenSource
     semaphore: asyncio.Semaphore
     urgent: asyncio.Semaphore
 
     @classmethod
     async def connect(cls, kubeconfig: str = "", in_flight: int = 32) -> Self:
         """Connect with the kubeconfig named, else the pod's own token, else the default kubeconfig."""
-        configuration = kubernetes_client.Configuration()
-        if kubeconfig:
-            await _config.load_kube_config(kubeconfig, client_configuration=configuration)
-        else:
-            try:
-                _config.load_incluster_config(client_configuration=configuration)
-            except _config.ConfigException:
-                await _config.load_kube_config(client_configuration=configuration)
-        # The generated client is used for its configuration alone: it copies every body twice, which was half of a
-        # patch's CPU (measured).
-        context = kubernetes_client.ApiClient(configuration).rest_client.ssl_context
-        connector = aiohttp.TCPConnector(ssl=context, limit=0)
-        session = aiohttp.ClientSession(configuration.host, connector=connector, read_bufsize=2**20)
-        return cls(session, configuration, asyncio.Semaphore(in_flight), asyncio.Semaphore(in_flight))
+        access = load_access(kubeconfig)
+        connector = aiohttp.TCPConnector(ssl=access.context, limit=0)
+        session = aiohttp.ClientSession(access.server, connector=connector, read_bufsize=2**18)
+        return cls(session, access.authorization, asyncio.Semaphore(in_flight), asyncio.Semaphore(in_flight))
 
     async def __aenter__(self) -> Self:
         return self
@@ -143,10 +131,8 @@ class Api:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         try:
-            # In a pod the token rotates: this reads it again when it has.
-            token = (await self.configuration.auth_settings()).get("BearerToken")
-            if token:
-                headers["Authorization"] = token["value"]
+            if authorization := await self.authorization():
+                headers["Authorization"] = authorization
             async with self.session.request(method, resource, data=data, headers=headers, timeout=timeout) as response:
                 yield response
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
