@@ -128,7 +128,7 @@ def test_a_weekly_season_knows_the_weekend() -> None:
 
 def test_hours_without_a_look_are_neither_learnt_nor_judged() -> None:
     def seen(second: float) -> bool:
-        return not 9 <= second / HOUR < 11
+        return not (9 <= second / HOUR < 11 or 60 < second - 13 * HOUR < 300)
 
     history = begin(PLAN)
     for second in range(0, 86_400, 60):
@@ -136,6 +136,7 @@ def test_hours_without_a_look_are_neither_learnt_nor_judged() -> None:
             history = observe(history, PLAN, MIDNIGHT + second, office(second))
     gap = [history.seasons[index] for index in range(9 * 12, 11 * 12)]
     assert set(gap) == {0}
+    assert history.seasons[13 * 12] == 0, "of these five minutes one was seen"
     assert history.seasons[8 * 12] == 1
     assert history.profile[8 * 12] == 10
 
