@@ -12,8 +12,8 @@ from millpond_scaling.model import Behavior, RatePolicy
 from millpond_scaling.policy import make_policy
 from millpond_scaling.whatif import FIELDS, WhatIfError, change_policy, names
 
-NOT_DECIDED_HERE = {"scaling.priority"}
-"""Fields of the spec that the policy does not hold: priority is weighed by the group, before decide() is asked."""
+NOT_DECIDED_HERE = {"scaling.priority", "scaling.forecast"}
+"""What the policy does not hold: the group weighs priority, and the forecast comes in with the observation."""
 
 POLICY = Policy(min_workers=2, max_workers=9, lag_per_slot=4.0, idle_after=77.0, warm=1)
 

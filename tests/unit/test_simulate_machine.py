@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from millpond_scaling import Policy
+from millpond_scaling.forecast import Plan
 from millpond_scaling.model import Behavior
 from millpond_scaling.simulate import Arrival, Outcome, PodStart, Setting, View, simulate
 from millpond_scaling.simulate.contest import NAMES, Contest, dominated
@@ -159,3 +160,17 @@ def test_dominated_is_who_is_worse_in_both_and_only_then() -> None:
     assert not dominates(outcome("x", 1.0, 9.0, unfinished=1), ours), "cheap because it did not do the work"
     better = outcome("x", 1.0, 99.0)
     assert dominated([ours, better, outcome("y", 3.0, 9.0)]) == [(ours, better)]
+
+
+def test_a_rush_that_comes_every_day_is_foreseen_once_its_history_is_known() -> None:
+    """Four days with a rush at noon: on the fourth its tasks find workers that the forecast had started."""
+    rush = [Arrival(day * 86400.0 + 43200.0 + index * 2.0, 30.0) for day in range(4) for index in range(300)]
+    setting, policy = Setting(pod_start=STILL), Policy(max_workers=50)
+
+    def waits(plan: Plan | None) -> float:
+        machine = Machine(rush, setting, Millpond(policy, plan=plan, tick=30.0))
+        machine.run()
+        last = [machine.begun[task] - rush[task].at for task in range(900, 1200)]
+        return sum(last) / len(last)
+
+    assert waits(Plan(600.0, 288)) < 0.5 * waits(None)

@@ -3,14 +3,15 @@
 It asks no cluster: figures from here compare policies under equal assumptions and are no measurement.
 """
 
-import time
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from millpond_api.v1alpha1 import WorkerPool
+from millpond_api.v1alpha1 import WorkerPool, WorkerPoolSpec
 from millpond_scaling import Policy, make_policy
+from millpond_scaling.policy import make_plan
 from millpond_scaling.simulate import Arrival, PodStart, Setting
 from millpond_scaling.simulate.contest import NAMES, Contest, dominated
 from millpond_scaling.simulate.report import COLUMNS, plain, row, sparks, svg
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 from millpond_cli.commands.importing import read_documents
 from millpond_cli.commands.replay import parse_settings
 from millpond_cli.errors import CliError
-from millpond_cli.manifests import parse_seconds
+from millpond_cli.manifests import parse_moment, parse_seconds
 from millpond_cli.output import print_json, print_table, say
 from millpond_cli.rows import Row
 
@@ -56,6 +57,9 @@ def simulate(
     pull: Annotated[str, typer.Option(help="Time of an image pull, for --pull-share of the pods.")] = "0s",
     pull_share: Annotated[float, typer.Option(min=0, max=1)] = 0.0,
     grace: Annotated[str, typer.Option(help="What a pod that is told to go may take to finish its task.")] = "30s",
+    begin: Annotated[
+        str, typer.Option(metavar="TIME", help="When the trace begins, for schedules and the forecast.")
+    ] = "2026-01-05T00:00:00Z",
     seed: Annotated[int, typer.Option(help="The same seed, the same figures.")] = 1,
     plot: Annotated[Path | None, typer.Option(help="Write the course of queue and workers to this SVG.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Figures and series as JSON.")] = False,
@@ -64,11 +68,14 @@ def simulate(
     for name in policies or ():
         if name not in NAMES:
             raise CliError(f"--policy {name!r} is not one of {', '.join(NAMES)}")
-    policy = read_policy(pool, settings or [])
+    spec = read_spec(pool) if pool else None
+    policy = read_policy(spec, settings or [])
     work = Work(parse_seconds(service, "--service") if service else None, spread)
     pods = PodStart(start=parse_seconds(start, "--start"), pull=parse_seconds(pull, "--pull"), pull_share=pull_share)
     setting = Setting(policy.slots, pods, grace=parse_seconds(grace, "--grace"), seed=seed)
-    contest = Contest(read_trace(trace, seed, work), setting, policy, threshold, wall=time.time())
+    wall = datetime.fromisoformat(parse_moment(begin, "--begin", datetime.now(UTC))).timestamp()
+    arrivals, plan = read_trace(trace, seed, work), make_plan(spec) if spec else None
+    contest = Contest(arrivals, setting, policy, threshold, wall, plan)
     outcomes = contest.run(policies or NAMES)
     if plot:
         plot.write_text(svg(trace, outcomes), encoding="utf-8")
@@ -98,24 +105,25 @@ def read_trace(trace: str, seed: int, work: Work) -> list[Arrival]:
         raise CliError(f"{trace}: {error}") from None
 
 
-def read_policy(pool: Path | None, settings: list[str]) -> Policy:
-    """The policy of a WorkerPool's manifest, or Millpond's defaults with 100 workers, with what is set changed."""
-    policy = _from_manifest(pool) if pool else DEFAULT
+def read_policy(spec: WorkerPoolSpec | None, settings: list[str]) -> Policy:
+    """The policy of a WorkerPool, or Millpond's defaults with 100 workers, with what is set changed."""
     try:
+        policy = make_policy(spec) if spec else DEFAULT
         # Shadow is a matter of who acts; here nobody else does.
         return replace(change_policy(policy, parse_settings(settings)), shadow=False)
     except WhatIfError as error:
         raise CliError(f"--set {error}") from None
+    except ValueError as error:
+        raise CliError(f"--pool: {error}") from None
 
 
-def _from_manifest(pool: Path) -> Policy:
+def read_spec(pool: Path) -> WorkerPoolSpec:
+    """The spec of the one WorkerPool in a file."""
     found: list[dict[str, Any]] = [doc for doc in read_documents(pool) if doc.get("kind") == "WorkerPool"]
     if len(found) != 1:
         raise CliError(f"{pool} holds {len(found)} WorkerPools: give a file with one")
     try:
-        return make_policy(WorkerPool.model_validate(found[0]).spec)
+        return WorkerPool.model_validate(found[0]).spec
     except ValidationError as error:
         first = error.errors()[0]
         raise CliError(f"{pool}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
-    except ValueError as error:
-        raise CliError(f"{pool}: {error}") from None

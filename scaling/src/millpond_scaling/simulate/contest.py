@@ -8,6 +8,7 @@ defaults.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from millpond_scaling.forecast import Plan
 from millpond_scaling.model import Behavior, Policy
 from millpond_scaling.simulate.machine import simulate
 from millpond_scaling.simulate.model import Arrival, Outcome, Scaler, Setting, dominates
@@ -32,13 +33,15 @@ class Contest:
     threshold: float | None = None
     """KEDA's lagThreshold; None: the policy's lag_per_slot times its slots."""
     wall: float = 0.0
+    plan: Plan | None = None
+    """The forecast of the policy as given, if it has one."""
 
     def scaler(self, name: str) -> Scaler:
         """The contender called `name`; KeyError for a name that is not in NAMES."""
         policy, seed, top = self.policy, self.setting.seed, self.policy.max_workers
         threshold = self.threshold or (policy.lag_per_slot or 1.0) * policy.slots
         makers: dict[str, Callable[[], Scaler]] = {
-            OURS: lambda: Millpond(policy, "Millpond", wall=self.wall),
+            OURS: lambda: Millpond(policy, "Millpond", wall=self.wall, plan=self.plan),
             "millpond-latency": lambda: Millpond(
                 replace(policy, lag_per_slot=None, latency=LATENCY), f"Millpond, latency {LATENCY:g} s", wall=self.wall
             ),

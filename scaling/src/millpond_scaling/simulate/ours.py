@@ -6,6 +6,7 @@ often than `gap`. Assumed besides: heartbeats are fresh, and one patch carries a
 
 from dataclasses import dataclass, field
 
+from millpond_scaling import forecast
 from millpond_scaling.engine import decide
 from millpond_scaling.model import Memory, Observation, Policy
 from millpond_scaling.simulate.model import Look, View
@@ -26,23 +27,31 @@ class Millpond:
     drains: bool = True
     grace: float | None = None
     wall: float = 0.0
-    """Epoch seconds at the trace's beginning: for schedules."""
+    """Epoch seconds at the trace's beginning: for schedules and the forecast."""
+    plan: forecast.Plan | None = None
+    tick: float = TICK
     memory: Memory = field(default_factory=Memory)
+    history: forecast.History | None = None
     _looked: float = -1e9
 
     def look(self, view: View) -> Look:
+        wall = self.wall + view.now
         seen = Observation(
             lag=view.lag,
             in_flight=view.in_flight,
             current=view.current,
-            wall=self.wall + view.now,
+            wall=wall,
             ready=view.ready,
             arrived=view.arrived,
             service_seconds=view.service,
+            forecast=forecast.floor(self.history, self.plan, wall) if self.history and self.plan else None,
         )
         decision = decide(seen, self.policy, self.memory, view.now)
         self.memory, self._looked = decision.memory, view.now
-        return Look(decision.target if decision.changes else None, view.now + TICK)
+        needed = decision.inputs.get("needed")
+        if self.plan and isinstance(needed, int):
+            self.history = forecast.observe(self.history or forecast.begin(self.plan), self.plan, wall, needed)
+        return Look(decision.target if decision.changes else None, view.now + self.tick)
 
     def woken(self, now: float, current: int) -> float | None:
         return max(now + PUSH, self._looked + GAP) if current else now + PUSH
