@@ -50,6 +50,38 @@ def test_pods_that_no_node_has_room_for_stop_the_climb_and_are_told(works: Works
     assert works.deployment_replicas(pool) == 1
 
 
+def test_a_latency_target_knows_how_long_each_class_takes(works: Works, pool: str) -> None:
+    """The worker's process bears the name of the pool's pod, as it does in a cluster."""
+    scaling = {"minWorkers": 1, "maxWorkers": 3, "target": {"latency": "5s"}}
+    works.make_pool(pool, scaling=scaling, queue={"classes": ["urgent", "default"]})
+    works.scales_to(pool, 1)
+    (pod,) = eventually_sync(lambda: pods_of(works, pool), LONG, "its pod")
+    works.start_worker(pool, pod, classes="urgent,default")
+    for number in range(3):
+        works.make_task(f"{pool}-u{number}", pool, "block", [0.4], **{"class": "urgent"})
+        works.make_task(f"{pool}-d{number}", pool, "block", [0.05])
+
+    def measured() -> dict[str, float]:
+        for record in reversed(read_records(works, pool)):
+            times = {one.name: one.service_seconds for one in record.seen.classes if one.service_seconds is not None}
+            if len(times) == 2:
+                return times
+        return {}
+
+    times = eventually_sync(measured, LONG, "the service times of both classes", 0.3)
+    assert times["urgent"] > 0.4 > times["default"] > 0.05
+    last = read_records(works, pool)[-1]
+    assert {one.name: one.arrived for one in last.seen.classes} == {"urgent": 3, "default": 3}
+
+
+def pods_of(works: Works, pool: str) -> list[str]:
+    return [
+        body["metadata"]["name"]
+        for body in works.kube.list("pods")
+        if body["metadata"]["labels"].get("millpond.dev/pool") == pool
+    ]
+
+
 def test_a_latency_target_sees_how_many_tasks_arrived(works: Works, pool: str) -> None:
     scaling: dict[str, Any] = {"minWorkers": 1, "maxWorkers": 9, "target": {"latency": "10s"}}
     works.make_pool(pool, scaling=scaling)

@@ -1,6 +1,7 @@
 """The worker's pure parts: deliveries, malformed messages, events with results, announcements, health."""
 
 import itertools
+import json
 import time
 
 import pytest
@@ -14,7 +15,7 @@ from millpond.worker.health import STALE, respond
 from millpond.worker.journal import encode_event
 from millpond.worker.malformed import _guess_task, read_envelope
 from millpond_api.envelope import MalformedTask
-from millpond_api.events import TaskEvent, utc_now
+from millpond_api.events import Beat, TaskEvent, utc_now
 from millpond_api.lifecycle import WorkerState, worker_may
 from millpond_api.subjects import HEADER_ENVELOPE
 
@@ -130,3 +131,18 @@ def test_health_fails_when_a_loop_hangs_and_readiness_survives_a_drain() -> None
     board.main_tick = now + STALE + 1
     assert "lease keeper" in respond(board, "/healthz", now + STALE + 1)[1]
     assert respond(board, "/", now)[0] == 404
+
+
+def test_a_heartbeat_splits_service_times_once_there_is_more_than_one_class() -> None:
+    board = Board(1, [], utc_now())
+    board.count_served(2.0, "default", succeeded=True)
+    assert board.make_beat(utc_now()).served == {}
+    board.count_served(0.5, "urgent", succeeded=False)
+    board.count_served(1.0, "default", succeeded=True)
+    beat = Beat.decode(board.make_beat(utc_now()).encode())
+    assert beat.served == {"default": (2, 3.0), "urgent": (1, 0.5)}
+    assert (beat.succeeded, beat.failed) == (2, 1)
+    # An older worker says nothing of classes.
+    old = json.loads(beat.encode())
+    del old["served"]
+    assert Beat.decode(json.dumps(old).encode()).served == {}

@@ -107,6 +107,8 @@ class Beat(Record):
     """Handlers that messages asked for and this worker's app does not have, with the messages seen lately."""
     missing_tasks: list[str] = field(default_factory=list)
     """Task objects that wait for such a handler, the last 20 seen."""
+    served: dict[Word, tuple[int, float]] = field(default_factory=dict)
+    """By class, once it has served more than one: attempts that ended since its start, and their seconds in all."""
 
 
 class DrainAsk(Wire):

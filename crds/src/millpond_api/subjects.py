@@ -61,6 +61,11 @@ def consumer(task_class: str) -> str:
     return f"class-{check_token(task_class, 'class')}"
 
 
+def parse_consumer(name: str) -> str | None:
+    """The class of a pool's consumer; None for any other consumer."""
+    return name.removeprefix("class-") if name.startswith("class-") else None
+
+
 def tasks(namespace: str, pool: str, task_class: str) -> str:
     return f"mp.tasks.{namespace}.{pool}.{check_token(task_class, 'class')}"
 

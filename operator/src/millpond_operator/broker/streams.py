@@ -87,6 +87,33 @@ async def read_queue(transport: Transport, key: PoolKey) -> Reading | None:
     return _reading(info) if info else None
 
 
+class ClassReading(NamedTuple):
+    """One class of a queue: tasks that nobody has been given yet, and tasks that came (or came back) so far."""
+
+    waiting: int
+    arrived: int
+
+
+async def read_classes(transport: Transport, key: PoolKey) -> dict[str, ClassReading]:
+    """The classes of a pool's queue by their consumers, in one request; empty when there is no such stream.
+
+    A stream counts what it stored in all and not by subject; a consumer counts deliveries, so what is delivered again
+    counts as arrived again: it has to be served again too.
+    """
+    try:
+        page = await transport.api(f"CONSUMER.LIST.{subjects.pool_stream(*key)}")
+    except wire.StreamMissing:
+        return {}
+    consumers: Any = page.get("consumers") or []
+    found = {}
+    for info in consumers:
+        name = subjects.parse_consumer(info["name"])
+        if name:
+            waiting = int(info["num_pending"])
+            found[name] = ClassReading(waiting, waiting + int(info["delivered"]["consumer_seq"]))
+    return found
+
+
 def _reading(info: dict[str, Any]) -> Reading:
     return Reading(int(info["state"]["messages"]), int(info["state"]["last_seq"]))
 

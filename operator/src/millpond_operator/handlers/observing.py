@@ -6,7 +6,7 @@ zero: a silent worker makes the tasks in flight unknown, and the decision holds.
 
 import time
 
-from millpond_scaling import Observation, Policy
+from millpond_scaling import ClassLoad, Observation, Policy
 
 from millpond_operator.broker.streams import Reading
 from millpond_operator.cluster.cache import Key
@@ -45,7 +45,16 @@ class Observer:
             unschedulable_why=crowd.unschedulable_why,
             allowance=allowance,
             group=group,
+            classes=self._classes(key) if policy.latency is not None else (),
             forecast=self.forecaster.foresee(key, wall),
+        )
+
+    def _classes(self, key: PoolKey) -> tuple[ClassLoad, ...]:
+        """The queue by class, where it has several."""
+        memory = self.world.memory[key]
+        return tuple(
+            ClassLoad(name, one.waiting, one.arrived, memory.class_service[name].mean)
+            for name, one in sorted(memory.classes.items())
         )
 
     def _measure(self, key: PoolKey, crowd: Crowd) -> None:
@@ -60,7 +69,10 @@ class Observer:
             if worker.beat:
                 beat, done = worker.beat, worker.beat.succeeded + worker.beat.failed
                 memory.service.note((name.name, beat.incarnation), done, beat.service_seconds * done, now)
-        memory.service.keep(names)
+                for task_class, (ended, seconds) in beat.served.items():
+                    memory.class_service[task_class].note((name.name, beat.incarnation), ended, seconds, now)
+        for meter in (memory.service, *memory.class_service.values()):
+            meter.keep(names)
 
     def _leaving(self, key: PoolKey) -> int:
         """Drained workers whose place is taken away already: nobody's any more, though their pods still stand."""

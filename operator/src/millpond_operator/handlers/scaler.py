@@ -74,6 +74,7 @@ class Scaler:
         except wire.TransportError as error:
             log.warning("the queues could not be read: nothing is scaled", error=str(error))
             readings = None
+        await self._read_classes()
         self._share(self.world.pool_keys(), readings or {})
         for number, key in enumerate(self.world.pool_keys()):
             if number % BREATH == BREATH - 1:
@@ -94,6 +95,27 @@ class Scaler:
             if number % BREATH == BREATH - 1:
                 await asyncio.sleep(0)
             self.step(key, reading)
+
+    async def _read_classes(self) -> None:
+        """The queues by class, of pools with a latency target and several classes: one request for each of them."""
+        keys = []
+        for key in self.world.pool_keys():
+            spec, memory = self.world.spec(key), self.world.memory[key]
+            if spec is not None and spec.scaling.target.latency and len(spec.queue.classes) > 1 and memory.queue_ready:
+                keys.append(key)
+            elif memory.classes:
+                memory.classes = {}
+        for start in range(0, len(keys), BREATH):
+            some = keys[start : start + BREATH]
+            found = await asyncio.gather(
+                *(streams.read_classes(self.world.transport, key) for key in some), return_exceptions=True
+            )
+            for key, classes in zip(some, found, strict=True):
+                # Without an answer the last ones stand: the lag, read by itself, says what they miss.
+                if isinstance(classes, dict):
+                    self.world.memory[key].classes = classes
+                elif not isinstance(classes, wire.TransportError):
+                    raise classes
 
     def _share(self, keys: Iterable[PoolKey], readings: Mapping[PoolKey, Reading]) -> None:
         """What the PoolGroups leave to these pools, as far as they belong to any."""

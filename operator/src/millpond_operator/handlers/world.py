@@ -20,6 +20,7 @@ from millpond_api.v1alpha1.rollout import RolloutStatus
 from millpond_api.v1alpha1.workerpool import Decision as LedgerEntry
 from millpond_scaling import Decision, Memory, Policy, check_schedules, make_policy
 
+from millpond_operator.broker.streams import ClassReading
 from millpond_operator.cluster.api import Api
 from millpond_operator.cluster.cache import Body, Cache, Key
 from millpond_operator.cluster.events import EventPoster, News
@@ -58,6 +59,9 @@ class PoolMemory:
     allowance: tuple[int, str] | None = None
     """The most workers that the pool's PoolGroup leaves to it, and the group's name."""
     service: ServiceMeter = field(default_factory=ServiceMeter)
+    class_service: dict[str, ServiceMeter] = field(default_factory=lambda: defaultdict(ServiceMeter))
+    classes: dict[str, ClassReading] = field(default_factory=dict)
+    """The queue by class as of the last tick, for pools whose decisions need it."""
     measured: Crowd | None = None
     """The workers as `service` has noted them."""
     scaling: Memory = field(default_factory=Memory)

@@ -160,7 +160,8 @@ class Attempt:
                 timer.cancel()
         event, result = self._decide(handler)
         stands = await self._commit(event, claim, result)
-        self.shop.board.count_served(time.perf_counter() - started, succeeded=event.state == TaskState.SUCCEEDED)
+        succeeded = event.state == TaskState.SUCCEEDED
+        self.shop.board.count_served(time.perf_counter() - started, self.envelope.task_class, succeeded=succeeded)
         if not stands:
             self.drop()
             self._log().warning("fenced: somebody else wrote the task's log after our claim; the result is dropped")

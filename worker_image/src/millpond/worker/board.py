@@ -71,6 +71,8 @@ class Board:
     succeeded: int = 0
     failed: int = 0
     served_seconds: float = 0.0
+    served: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """By class: attempts that ended, and their seconds in all."""
     main_tick: float = field(default_factory=time.monotonic)
     keeper_tick: float = field(default_factory=time.monotonic)
     ready: bool = False
@@ -80,8 +82,10 @@ class Board:
         """Everything taken from the queue and not given back: held messages count, they would be lost time too."""
         return max(len(self.running), len(self.leases))
 
-    def count_served(self, seconds: float, *, succeeded: bool) -> None:
+    def count_served(self, seconds: float, task_class: str, *, succeeded: bool) -> None:
         self.served_seconds += seconds
+        ended, total = self.served.get(task_class, (0, 0.0))
+        self.served[task_class] = (ended + 1, total + seconds)
         if succeeded:
             self.succeeded += 1
         else:
@@ -103,6 +107,9 @@ class Board:
             incarnation=self.incarnation,
             missing=missing,
             missing_tasks=missing_tasks,
+            served={name: (ended, round(total, 3)) for name, (ended, total) in self.served.items()}
+            if len(self.served) > 1
+            else {},
         )
 
 
