@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from millpond_scaling import Memory, Observation, Policy, decide
-from millpond_scaling.model import Behavior, Decision
+from millpond_scaling.model import Behavior, Decision, RatePolicy, Schedule
 from millpond_scaling.records import Record, RecordError, again, compare, decode, encode
+from millpond_scaling.simulate.chance import Chance
 
 PLAIN, EMPTY = Policy(), Memory()
 
@@ -106,3 +107,35 @@ def test_a_decision_that_differs_in_words_alone_is_told_from_another_number() ->
     found = compare(decision, replace(decision, message="because"))
     assert found is not None
     assert (found.number, found.fields) == (False, ("message",))
+
+
+def test_a_recorded_day_is_decided_again_identically() -> None:
+    """A day with bursts, schedules, groups and gaps in what is known, as the operator would write it down."""
+    night = Schedule("night", "0 22 * * *", "0 6 * * *", "Europe/Berlin", max_workers=3)
+    slow = Behavior(30.0, (RatePolicy("Percent", 50, 60.0), RatePolicy("Pods", 4, 60.0)), "Max", 0.1)
+    policy = Policy(
+        max_workers=20, latency=20.0, lag_per_slot=5.0, utilization=0.8, warm=1, schedules=(night,), scale_down=slow
+    )
+    chance, memory, current, lag, arrived, lines = Chance(1, "day"), Memory(), 0, 0, 0, []
+    for look in range(720):
+        now = look * 120.0 + chance.uniform(0, 1)
+        came = int(chance.exponential(8.0)) if look % 97 < 30 else 0
+        arrived, lag = arrived + came, max(0, lag + came - 3 * current)
+        unknown = chance.uniform() < 0.03
+        seen = Observation(
+            lag=None if unknown else lag,
+            in_flight=None if chance.uniform() < 0.03 else min(lag, current),
+            current=current,
+            wall=1_767_571_200.0 + now,
+            ready=current,
+            arrived=arrived,
+            service_seconds=chance.lognormal(4.0, 0.3) if look > 10 else None,
+            allowance=9 if look % 200 > 150 else None,
+        )
+        decision = decide(seen, policy, memory, now)
+        lines.append(encode(Record("", now, policy, seen, memory, decision, decision.changes, "ns", "day")))
+        memory, current = decision.memory, decision.target
+    records = [decode(line) for line in lines]
+    assert [found for record in records if (found := again(record))] == []
+    reasons = {record.decision.reason for record in records}
+    assert {"ScaleUp", "ScaleDown", "Stabilizing", "LagUnknown", "HeartbeatsMissing"} <= reasons
