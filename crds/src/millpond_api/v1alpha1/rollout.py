@@ -88,7 +88,9 @@ class RolloutStatus(Model):
     workers: int | None = Field(
         default=None, description="Workers that scaling asks for, while there are more of both versions together."
     )
-    since: Timestamp | None = Field(default=None, description="When this phase began.")
+    since: Timestamp | None = Field(
+        default=None, description="When it began, or took its last turn (promoted, rolled back, complete)."
+    )
     serving_since: Timestamp | None = Field(
         default=None, description="When the first worker of the new version was ready."
     )

@@ -65,7 +65,7 @@ class Remover:
 
         # When all go there is nothing to choose: a pool of 20 that goes to zero is one request instead of 21.
         gone = len(victims) if count is None else count
-        some_stay = known.replicas > gone or self._staying(key, version, victims) > 0
+        some_stay = known.replicas > gone or count_staying(self.world, key, version, victims) > 0
         try:
             await asyncio.gather(*(mark(name) for name in victims if some_stay))
         except (ApiError, ApiUnreachable) as error:
@@ -73,18 +73,19 @@ class Remover:
             return False
         removed = self.world.memory[key].removed
         removed |= dict.fromkeys(victims, time.monotonic())
-        lowered = max(known.replicas - gone, self._staying(key, version))
+        lowered = max(known.replicas - gone, count_staying(self.world, key, version))
         return lowered >= known.replicas or await self.replicas.scale(key, known, lowered)
 
-    def _staying(self, key: PoolKey, version: str, victims: Iterable[str] = ()) -> int:
-        """Workers of the version that nobody removes: the replicas must never be fewer.
 
-        A leader that died may have lowered them for a drained worker whose pod is still there; lowered once more for
-        the same one, they would cost a busy worker.
-        """
-        removed = {*self.world.memory[key].removed, *victims}
-        return sum(
-            1
-            for name, worker in self.world.workers_of(key)
-            if worker.pod and worker.pod.version == version and not worker.pod.going and name.name not in removed
-        )
+def count_staying(world: World, key: PoolKey, version: str, victims: Iterable[str] = ()) -> int:
+    """Workers of the version that nobody removes: its replicas must never be fewer.
+
+    A leader that died may have lowered them for a drained worker whose pod is still there; lowered once more for the
+    same one, they would cost a busy worker.
+    """
+    removed = {*world.memory[key].removed, *victims}
+    return sum(
+        1
+        for name, worker in world.workers_of(key)
+        if worker.pod and worker.pod.version == version and not worker.pod.going and name.name not in removed
+    )
