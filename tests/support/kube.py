@@ -86,6 +86,7 @@ PATHS = {
     "leases": "/apis/coordination.k8s.io/v1",
     "events": "/api/v1",
     "pods": "/api/v1",
+    "poddisruptionbudgets": "/apis/policy/v1",
 }
 
 

@@ -224,7 +224,7 @@ class RolloutController:
             if done:
                 self._update(key, workers=None)
             return
-        if rollout.phase == "Canary":
+        if rollout.phase == "Canary" or (rollout.phase == "Complete" and rollout.workers is None):
             return
         if done:
             text = f"version {rollout.version} has all workers"
