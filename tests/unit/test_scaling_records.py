@@ -112,7 +112,7 @@ def test_a_decision_that_differs_in_words_alone_is_told_from_another_number() ->
 def test_a_recorded_day_is_decided_again_identically() -> None:
     """A day with bursts, schedules, groups and gaps in what is known, as the operator would write it down."""
     night = Schedule("night", "0 22 * * *", "0 6 * * *", "Europe/Berlin", max_workers=3)
-    slow = Behavior(30.0, (RatePolicy("Percent", 50, 60.0), RatePolicy("Pods", 4, 60.0)), "Max", 0.1)
+    slow = Behavior(300.0, (RatePolicy("Percent", 50, 240.0), RatePolicy("Pods", 4, 240.0)), "Max", 0.1)
     policy = Policy(
         max_workers=20, latency=20.0, lag_per_slot=5.0, utilization=0.8, warm=1, schedules=(night,), scale_down=slow
     )
