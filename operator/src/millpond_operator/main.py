@@ -226,8 +226,11 @@ async def _watch_silence(hands: WorkerController) -> None:
 
 async def _resync(world: World, pools: PoolController, rescuer: Rescuer, hands: WorkerController) -> None:
     """List and compare what kopf watches now and then: heals what a watch or an event did not tell."""
+    took = 0.0
     while True:
-        await asyncio.sleep(world.settings.resync_seconds)
+        # A large cluster on a slow API server is not listed again and again: at most a tenth of the time.
+        await asyncio.sleep(max(world.settings.resync_seconds, 9 * took))
+        began = time.monotonic()
         try:
             for cache in (world.groups, world.pools, world.tasks):
                 await cache.resync(world.api)
@@ -239,6 +242,7 @@ async def _resync(world: World, pools: PoolController, rescuer: Rescuer, hands: 
             await pools.sweep()
         except (ApiError, ApiUnreachable, wire.TransportError) as error:
             log.warning("the resync was cut short; the next one goes on", error=str(error))
+        took = time.monotonic() - began
 
 
 def main() -> None:

@@ -20,6 +20,8 @@ from millpond_operator import metrics
 from millpond_operator.cluster.credentials import TokenSource, load_access
 
 TIMEOUT = 15.0
+LIST_TIMEOUT = 60.0
+"""A page of 500 pools is 5 MB: an API server that shares two cores with ten others took 20 s for it (seen)."""
 PAGE = 500
 """Objects of a page: about 3 MB of pods, so that a list of 20,000 never lies in memory as a whole."""
 QUIET_WATCH = 150.0
@@ -95,7 +97,7 @@ class Api:
     ) -> Any:
         """The decoded answer; ApiError when refused, ApiUnreachable when there was none."""
         data = orjson.dumps(body) if body is not None else None
-        timeout = aiohttp.ClientTimeout(TIMEOUT)
+        timeout = aiohttp.ClientTimeout(TIMEOUT if "limit" not in query else LIST_TIMEOUT)
         resource = _resource(url_path, query)
         async with self._gate(url_path), self._send(method, resource, data, content_type, timeout) as response:
             answer = await response.read()
