@@ -47,7 +47,7 @@ class Meter:
 
     def __init__(self, pid: int, port: int) -> None:
         self._pid = pid
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30.0)
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120.0)
 
     def read(self) -> Sample:
         fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()

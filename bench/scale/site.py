@@ -5,6 +5,7 @@ this machine, so that what it costs can be read from /proc.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -12,10 +13,10 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import orjson
-from millpond.transport import Publish, Transport
+from millpond.transport import Publish, Transport, TransportError
 from millpond_api import API_VERSION, LABEL_POOL, subjects
 from millpond_api.envelope import Envelope
-from millpond_operator.cluster.api import Api, path
+from millpond_operator.cluster.api import Api, ApiUnreachable, path
 from millpond_operator.cluster.cache import Body, Cache
 from millpond_operator.cluster.informer import Informer
 from millpond_operator.cluster.keeping import keep_deployment
@@ -122,10 +123,15 @@ class Site:
         return len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
 
     async def wait(self, probe: Callable[[], Awaitable[T]], what: str, timeout: float, every: float = 1.0) -> float:
-        """Until the probe holds: the seconds that it took; TimeoutError with the last answer otherwise."""
-        began = time.monotonic()
+        """Until the probe holds: the seconds that it took; TimeoutError with the last answer otherwise.
+
+        A server that does not answer in time is "not yet": with 1,000 pools on two cores a list may take that long.
+        """
+        began, found = time.monotonic(), None
         while True:
-            if found := await probe():
+            with contextlib.suppress(ApiUnreachable, TransportError):
+                found = await probe()
+            if found:
                 return time.monotonic() - began
             if time.monotonic() - began > timeout:
                 raise TimeoutError(f"{what} took more than {timeout:.0f} s (last: {found!r})")
