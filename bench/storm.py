@@ -59,6 +59,7 @@ class Ride:
     refused: list[str] = field(default_factory=list)
     departures: Departures = field(default_factory=Departures)
     seconds: float = 0.0
+    waiting: int = 0
     drained: threading.Event = field(default_factory=threading.Event)
     _began: float = 0.0
     _rolls: int = 0
@@ -114,14 +115,15 @@ class Ride:
                     self.drained.set()
 
     def _await_end(self) -> None:
-        """An empty queue, or the limit: what has no outcome then is lost."""
-        while self.side.queues.depth(STORM) and time.monotonic() < self._began + self.weather.limit:
+        """An empty queue, or the limit."""
+        while (left := self.side.queues.depth(STORM)) and time.monotonic() < self._began + self.weather.limit:
             time.sleep(LOOK)
+        self.waiting = left
         self.seconds = round(time.monotonic() - self._began, 1)
 
     def judge(self) -> Verdict:
         logs = asyncio.run(read_logs(self.side.queues.url, self.side.queues.namespace, STORM))
-        return judge(self.tasks, logs, self.departures.moments)
+        return judge(self.tasks, logs, self.departures.moments, self.waiting)
 
 
 def ride_out(ground: Ground, weather: Weather, grace: str, command: str) -> Storm:
@@ -172,7 +174,8 @@ def _cordon_for_drain(node: Kube, rides: Sequence[Ride], gate: threading.Barrier
 _ROWS: tuple[tuple[str, Callable[[Verdict], object]], ...] = (
     ("tasks", lambda one: one.tasks),
     ("succeeded", lambda one: one.succeeded),
-    ("failed", lambda one: one.tasks - one.succeeded - one.lost),
+    ("failed", lambda one: one.tasks - one.succeeded - one.lost - one.waiting),
+    ("still in the queue at the end", lambda one: one.waiting),
     ("tasks lost", lambda one: one.lost),
     ("runs interrupted", lambda one: one.interrupted),
     ("work done again, s", lambda one: one.wasted_seconds),

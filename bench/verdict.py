@@ -3,7 +3,8 @@
 Pure: events and moments in, counts out. A run begins with a `Running` event and ends with the task's next one. It was
 *interrupted* when that is another `Running` of the same attempt (the worker was lost) or `Queued` (given back at
 shutdown). A pod was *stopped busy* when it was told to go while a run of its worker was open. A task is *lost* when no
-log tells of an outcome; it has *two outcomes* when a second one was committed without a redrive.
+log tells of an outcome and the queue does not hold it either; it has *two outcomes* when a second one was committed
+without a redrive.
 """
 
 from collections import Counter
@@ -24,8 +25,10 @@ class Verdict(BaseModel):
     tasks: int
     """Submitted."""
     succeeded: int
+    waiting: int = 0
+    """Still in the queue when the time was up."""
     lost: int
-    """Without an outcome at the end."""
+    """Neither an outcome nor in the queue any more."""
     runs: int
     interrupted: int
     """Runs that were cut off before their outcome."""
@@ -69,8 +72,12 @@ def _is_cut_off(event: TaskEvent, after: TaskEvent | None) -> bool:
     return after.state == "Queued" or (after.state == "Running" and after.attempt == event.attempt)
 
 
-def judge(tasks: Iterable[str], logs: Mapping[str, Sequence[TaskEvent]], stopped: Mapping[str, datetime]) -> Verdict:
-    """Judge a storm: ids of the submitted tasks, their logs in order, and when each worker's pod was told to go."""
+def judge(
+    tasks: Iterable[str], logs: Mapping[str, Sequence[TaskEvent]], stopped: Mapping[str, datetime], waiting: int = 0
+) -> Verdict:
+    """Judge a storm: ids of the submitted tasks, their logs in order, when each worker's pod was told to go, and how
+    many tasks the queue still holds.
+    """
     ids = list(tasks)
     runs = [run for task in ids for run in runs_of(logs.get(task, ()))]
     ends = {task: [event.state for event in logs.get(task, ()) if event.state in TERMINAL] for task in ids}
@@ -79,7 +86,8 @@ def judge(tasks: Iterable[str], logs: Mapping[str, Sequence[TaskEvent]], stopped
     return Verdict(
         tasks=len(ids),
         succeeded=sum(states[-1:] == ["Succeeded"] for states in ends.values()),
-        lost=sum(not states for states in ends.values()),
+        waiting=waiting,
+        lost=max(0, sum(not states for states in ends.values()) - waiting),
         runs=len(runs),
         interrupted=len(cut),
         two_outcomes=sum(len(states) > 1 for states in ends.values()),

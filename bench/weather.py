@@ -69,7 +69,7 @@ class Weather:
     concurrency: int
     most: int
     limit: float
-    """Seconds after which a task without an outcome counts as lost."""
+    """Seconds after which nobody waits any longer for an empty queue."""
 
 
 def _flap(bounds: list[tuple[int, int]], count: int, begin: float, every: float) -> list[Step]:

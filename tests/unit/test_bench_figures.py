@@ -101,6 +101,7 @@ def test_a_task_without_an_outcome_is_lost_and_one_with_two_is_told() -> None:
     }
     found = judge(["open", "twice", "never"], logs, {})
     assert (found.tasks, found.lost, found.two_outcomes, found.succeeded) == (3, 2, 1, 1)
+    assert judge(["open", "twice", "never"], logs, {}, waiting=1).lost == 1, "the queue holds one: it is not lost"
 
 
 def deployment(name: str, replicas: int, target: str = "t") -> dict[str, object]:
