@@ -57,6 +57,7 @@ class Scaler:
             group.create_task(self._tick_on())
             group.create_task(self.waker.run())
             group.create_task(self.ledger.run())
+            group.create_task(self.statuses.run())
             group.create_task(self.forecaster.queue.run())
 
     async def _tick_on(self) -> None:
