@@ -25,7 +25,7 @@ def test_a_worker_carries_the_busy_label_while_it_runs_something(own_works: Work
     works.start_worker(pool, "w1")
     gate = works.gate("held")
     works.make_task("held", pool, "gate", [gate.path])
-    gate.entered()
+    gate.entered_sync()
     began = time.monotonic()
     eventually_sync(lambda: is_marked(works, "w1"), LONG, "the busy label", LOOK)
     FIGURES.append(f"a busy worker's pod was labelled after {time.monotonic() - began:.2f} s")
