@@ -93,6 +93,12 @@ def test_the_new_version_gets_what_the_surge_has_room_for(
             (),
             id="one starts: removing the drained one might remove it instead",
         ),
+        pytest.param(
+            [Candidate("a", "Stopped"), Candidate("b", "Busy", 1, ready=False)],
+            [idle("x")],
+            (),
+            id="a busy one's probe fails: the ReplicaSet would take it instead of the drained one",
+        ),
         pytest.param([Candidate("a", "Idle", fresh=False), busy("b")], [idle("x")], (), id="a silent one is none"),
     ],
 )

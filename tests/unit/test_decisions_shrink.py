@@ -56,6 +56,20 @@ RETIRE, ASK, DRAIN = Step.RETIRE, Step.ASK, Step.DRAIN
         pytest.param(
             [Candidate("g", "Idle", going=True), busy("a")], 1, False, [], id="one that goes is not asked again"
         ),
+        pytest.param(
+            [Candidate("u", "Busy", 1, ready=False), idle("a")],
+            1,
+            False,
+            [],
+            id="a busy one's probe fails → wait, or the ReplicaSet takes it",
+        ),
+        pytest.param(
+            [Candidate("d", "Stopped", ready=False), busy("a")],
+            1,
+            False,
+            [("d", RETIRE)],
+            id="a drained one that is not ready goes first anyway",
+        ),
         pytest.param([], 3, True, [], id="no pods at all"),
         pytest.param([idle("a")], 0, False, [], id="nothing too many"),
     ],

@@ -14,7 +14,7 @@ from typing import Literal
 
 from millpond_api.v1alpha1.rollout import Rollout, count_of
 
-from millpond_operator.decisions.shrink import Candidate, Step, is_drained, is_serving
+from millpond_operator.decisions.shrink import Candidate, Step, is_drained, is_serving, is_unsettled
 
 Role = Literal["new", "kept", "old"]
 """`new` has the say; `kept` is the proven one beside a canary; `old` is to go."""
@@ -93,8 +93,7 @@ def decide_drains(sides: Sequence[Side], goal: Goal) -> dict[str, tuple[tuple[st
 def _drain_side(side: Side, excess: int, room: int) -> tuple[tuple[str, Step], ...]:
     here = [worker for worker in side.workers if not worker.going]
     stuck = [w for w in here if w.stuck]
-    # The ReplicaSet removes pods that are not ready before any other: no drained one may be removed meanwhile.
-    starting = any(w.state == "Starting" and not w.stuck for w in here)
+    starting = any(is_unsettled(w) for w in here)
     drained = [] if starting else [w for w in here if is_drained(w) and not w.stuck]
     finishing = sum(1 for w in here if w.state == "Draining" and w.in_flight > 0)
     retired = [*stuck, *drained][:excess]

@@ -45,6 +45,16 @@ def is_drained(worker: Candidate) -> bool:
     return ended and worker.fresh and not worker.going
 
 
+def is_unsettled(worker: Candidate) -> bool:
+    """Whether its pod is not ready and may do something all the same: it starts, or its probe fails on a busy node.
+
+    The ReplicaSet removes pods that are not ready before any other, whatever they cost: while there is one that has to
+    start or to finish, it would go instead of the one that was drained.
+    """
+    here = not worker.stuck and not worker.going
+    return here and (worker.state == "Starting" or not (worker.ready or is_drained(worker)))
+
+
 @dataclass(frozen=True)
 class Plan:
     """Steps by worker, and the sentence when fewer can go than should."""
@@ -64,13 +74,11 @@ def decide_victims(candidates: list[Candidate], surplus: int, *, forced: bool) -
         (w for w in here if w.state in ("Busy", "Leased") and w.fresh), key=lambda w: (w.in_flight, -w.started)
     )
     finishing = [w for w in here if w.state == "Draining" and w.in_flight > 0]
-    starting = [w for w in here if w.state == "Starting" and not w.stuck]
+    starting = [w for w in here if is_unsettled(w)]
     steps: list[tuple[str, Step]] = [(w.name, Step.RETIRE) for w in (*stuck, *drained)][:surplus]
     if starting:
-        # The ReplicaSet removes pods that are not ready before any other, whatever they cost: nothing that has to
-        # start may be in between, or it would go instead of the one that was drained.
         retired = [step for step in steps if step[0] in {w.name for w in stuck}]
-        return Plan(tuple(retired), f"{len(starting)} starting: waiting until they are ready before any goes")
+        return Plan(tuple(retired), f"{len(starting)} not ready: waiting until they are before any goes")
     rest = surplus - len(steps) - len(finishing)
     steps += [(w.name, Step.ASK) for w in idle[: max(0, rest)]]
     rest -= min(len(idle), max(0, rest))

@@ -26,8 +26,10 @@ def read_candidates(world: World, key: PoolKey) -> list[Candidate]:
     now = time.monotonic()
     memory = world.memory[key]
     for name in [n for n, at in memory.removed.items() if now - at > REMOVAL_PATIENCE]:
-        log.warning("another pod was removed than the drained one", pool=str(key), worker=name)
         del memory.removed[name]
+        worker = world.worker_memory.get(Key(key.namespace, name))
+        if worker is not None and worker.pod is not None and not worker.pod.going and not worker.gone:
+            log.warning("another pod was removed than the drained one", pool=str(key), worker=name)
     return [_candidate(name, worker, now, memory.removed) for name, worker in world.workers_of(key)]
 
 
