@@ -1,10 +1,13 @@
 """Scaling records are read back from a real stream: all of a pool's and no other's, by time, in order, in pages."""
 
+import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from millpond.transport import PAGE, Publish, Transport
+from millpond.transport import PAGE, Publish, Transport, Unconfirmed
 from millpond_api import subjects
+from millpond_cli.errors import CliError
+from millpond_cli.forwarding import listening
 from millpond_scaling import Memory, Observation, Policy, decide
 from millpond_scaling.records import Record, again, decode, encode
 
@@ -64,3 +67,23 @@ async def test_a_range_begins_at_its_time_and_the_last_before_a_time_is_found(
 
 async def test_a_pool_without_records_has_an_empty_ledger(transport: Transport, namespace: str) -> None:
     assert await read(transport, namespace) == []
+
+
+async def test_the_ledger_is_read_through_a_forwarded_port(nats_server: NatsServer, namespace: str) -> None:
+    """The two pumps carry pages of records; a far end that cannot be opened ends the connection, not the command."""
+    with listening(lambda: socket.create_connection(("127.0.0.1", nats_server.port))) as port:
+        transport = await Transport.connect(f"nats://127.0.0.1:{port}", "test", timeout=10)
+        try:
+            async with connected(nats_server.url) as connection:
+                await ensure_shared_streams(connection)
+            sent = [record(second) for second in range(2 * PAGE)]
+            await publish(transport, namespace, sent)
+            assert await read(transport, namespace) == sent
+        finally:
+            await transport.close()
+
+    def refuse() -> socket.socket:
+        raise CliError("pods/portforward is not allowed")
+
+    with listening(refuse) as port, pytest.raises(Unconfirmed):
+        await Transport.connect(f"nats://127.0.0.1:{port}", "test", timeout=1)
