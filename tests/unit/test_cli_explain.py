@@ -51,6 +51,10 @@ def test_what_is_wrong_and_who_holds_the_number_is_told() -> None:
     assert "Limited" not in text
 
 
+def test_how_the_forecast_stands_is_told() -> None:
+    assert "the forecast learns" in tell_pool(pool(forecast="the forecast learns"), NOW).lines
+
+
 def test_a_pool_without_a_status_is_said_to_have_none() -> None:
     assert "is the operator running?" in tell_pool({"metadata": {"name": "p"}}, NOW).lines[0]
 

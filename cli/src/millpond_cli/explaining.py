@@ -43,6 +43,8 @@ def tell_pool(pool: Object, now: datetime) -> Story:
     story = Story([_count_line(name, status), _sentence(status)])
     story.lines += _mode_lines(spec, status)
     story.lines += _trouble_lines(status)
+    if status.get("forecast"):
+        story.lines.append(str(status["forecast"]))
     decisions = status.get("decisions") or []
     if decisions:
         rows = [_decision_row(index, entry, now) for index, entry in enumerate(decisions)]
