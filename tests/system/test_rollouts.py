@@ -90,6 +90,25 @@ def test_a_second_rollout_during_the_first_interrupts_none(stage: Stage) -> None
     assert_nobody_was_cut_off(stage)
 
 
+def test_a_pool_shrinks_while_an_old_worker_finishes_a_long_task(stage: Stage) -> None:
+    coloured_pool(stage, 3, rollout={"maxSurge": "100%"})
+    old = stage.submit("environment", ["COLOUR", 2 * LONG], prefix="old")
+    stage.wait_running(old)
+    paint(stage, "green")
+    # The surge: three new ones are ready beside the old one that is busy.
+    stage.wait_ready(4)
+    stage.kube.patch("workerpools", "work", {"spec": {"scaling": {"minWorkers": 0}}})
+
+    def has_shrunk() -> bool:
+        ready = {one["version"]: one["replicas"] for one in stage.pool()["versions"]}
+        return sorted(ready.values()) == [1, 1]
+
+    stage.wait(has_shrunk, "one new worker, and the busy old one")
+    assert stage.phases(old) == {"Running": 1}
+    assert_untouched(stage.wait_ended(old))
+    assert_nobody_was_cut_off(stage)
+
+
 CANARY = {"share": 34, "duration": "30s", "maxFailureRate": 0.2, "minTasks": 3}
 
 

@@ -38,7 +38,7 @@ class Observer:
             in_flight=crowd.in_flight,
             current=self.replicas.current(key),
             wall=wall,
-            ready=crowd.ready - self._leaving(key),
+            ready=self._ready(key, crowd),
             arrived=None if reading is None else reading.arrived,
             service_seconds=self.world.memory[key].service.mean if policy.latency is not None else None,
             unschedulable=crowd.unschedulable,
@@ -73,6 +73,12 @@ class Observer:
                     memory.class_service[task_class].note((name.name, beat.incarnation), ended, seconds, now)
         for meter in (memory.service, *memory.class_service.values()):
             meter.keep(names)
+
+    def _ready(self, key: PoolKey, crowd: Crowd) -> int | None:
+        """Ready workers; None while a rollout's surge, which nobody asked for by scaling, is among them."""
+        if self.world.rollout_of(key).workers is not None:
+            return None
+        return crowd.ready - self._leaving(key)
 
     def _leaving(self, key: PoolKey) -> int:
         """Drained workers whose place is taken away already: nobody's any more, though their pods still stand."""
