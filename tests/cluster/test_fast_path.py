@@ -5,7 +5,9 @@ import time
 
 import pytest
 from millpond import Client
+from millpond_api.broker import QueueConfig
 
+from tests.support import nats
 from tests.support.eventually import eventually_sync
 from tests.support.kube import condition
 from tests.support.works import LONG, Works, show
@@ -46,6 +48,14 @@ def test_a_pool_made_together_with_its_tasks_waits_for_no_tick(pushed: Works) ->
     pushed.make_task("first", "late")
     pushed.make_pool("late", scaling={"maxWorkers": 5})
     pushed.scales_to("late", 1, SOON)
+
+
+def test_a_pool_made_over_a_queue_that_waits_already_waits_for_no_tick(pushed: Works) -> None:
+    """Nothing is published any more: only a look right after the queue and the Deployment were made finds the tasks."""
+    asyncio.run(nats.ensure_pool(pushed.server.url, QueueConfig(pushed.namespace, "heir", lease=2.0)))
+    submit(pushed, "heir", 3)
+    pushed.make_pool("heir", scaling={"maxWorkers": 5})
+    pushed.scales_to("heir", 3, SOON)
 
 
 def test_kubectl_scale_waits_for_no_tick(pushed: Works) -> None:
