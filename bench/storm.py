@@ -202,8 +202,9 @@ def show(storm: Storm) -> None:
     for name, verdict in storm.verdicts.items():
         if verdict.failed:
             print(f"{name}: failed by reason: {verdict.failed}", flush=True)
-    for text in storm.verdicts[MillpondSide.name].told:
-        print(f"{MillpondSide.name}: {text}", flush=True)
+    ours = storm.verdicts[MillpondSide.name]
+    for text in (*(f"told: {text}" for text in ours.told), *(f"cut off: {text}" for text in ours.cut)):
+        print(text, flush=True)
 
 
 def is_clean(storm: Storm) -> bool:

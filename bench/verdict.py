@@ -2,9 +2,9 @@
 
 Pure: events and moments in, counts out. A run begins with a `Running` event and ends with the task's next one. It was
 *interrupted* when that is another `Running` of the same attempt (the worker was lost) or `Queued` (given back at
-shutdown). A pod was *stopped busy* when it was told to go while a run of its worker was open. A task is *lost* when no
-log tells of an outcome and the queue does not hold it either; it has *two outcomes* when a second one was committed
-without a redrive.
+shutdown). A pod was *stopped busy* when its worker ran a task at or after the moment at which it was told to go. A
+task is *lost* when no log tells of an outcome and the queue does not hold it either; it has *two outcomes* when a
+second one was committed without a redrive.
 """
 
 from collections import Counter
@@ -36,13 +36,15 @@ class Verdict(BaseModel):
     stopped: int
     """Worker pods that were told to go, for whatever reason."""
     stopped_busy: int
-    """Of those, the ones that ran a task at that moment."""
+    """Of those, the ones that ran a task at that moment or later."""
     wasted_seconds: float
     """Work that interrupted runs had done and that was done again."""
     failed: dict[str, int] = {}
     """Ended in another way than Succeeded: how many by reason."""
     told: list[str] = []
     """Of the first pods that were told to go while busy: who, when, and what they ran."""
+    cut: list[str] = []
+    """Of the first runs that were interrupted: whose, how long, and whether the pod had been told to go."""
 
 
 class Run(BaseModel):
@@ -96,6 +98,7 @@ def judge(
         wasted_seconds=round(sum((run.ended - run.begun).total_seconds() for run in cut if run.ended), 1),
         failed=dict(Counter(_reason(logs[task][-1]) for task in ids if ends[task] and ends[task][-1] != "Succeeded")),
         told=[_tell(run, stopped[run.worker]) for run in busy[:EXAMPLES]],
+        cut=[_tell(run, stopped.get(run.worker)) for run in cut[:EXAMPLES]],
     )
 
 
@@ -103,11 +106,12 @@ def _reason(event: TaskEvent) -> str:
     return event.reason or (event.error.type if event.error else event.state)
 
 
-def _tell(run: Run, moment: datetime) -> str:
-    ended = f"{run.ended - moment} later" if run.ended else "never"
-    return f"{run.worker} was told to go at {moment:%H:%M:%S.%f}, {moment - run.begun} into a run that ended {ended}"
+def _tell(run: Run, moment: datetime | None) -> str:
+    until = f"{run.ended:%H:%M:%S.%f}" if run.ended else "no end"
+    told = f"was told to go at {moment:%H:%M:%S.%f}" if moment else "was never told to go"
+    return f"{run.worker} {told}; it ran a task from {run.begun:%H:%M:%S.%f} to {until}"
 
 
 def is_open(run: Run, moment: datetime) -> bool:
-    """Whether the run was under way at that moment."""
-    return run.begun <= moment and (run.ended is None or moment < run.ended)
+    """Whether the run was under way at that moment, or began even later."""
+    return run.ended is None or moment < run.ended

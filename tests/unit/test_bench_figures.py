@@ -69,7 +69,14 @@ def test_a_worker_told_to_go_while_it_runs_counts_as_busy_even_if_it_finishes() 
     logs = {"t": log((1, "Running", 1, "w"), (9, "Succeeded", 1, "w"))}
     found = judge(["t"], logs, {"w": at(4)})
     assert (found.stopped_busy, found.interrupted, found.wasted_seconds) == (1, 0, 0)
-    assert found.told == ["w was told to go at 00:00:04.000000, 0:00:03 into a run that ended 0:00:05 later"]
+    assert found.told == ["w was told to go at 00:00:04.000000; it ran a task from 00:00:01.000000 to 00:00:09.000000"]
+
+
+def test_a_worker_that_takes_a_task_after_it_was_told_to_go_counts_as_busy() -> None:
+    logs = {"t": log((5, "Running", 1, "w"), (9, "Running", 1, "v"), (10, "Succeeded", 1, "v"))}
+    found = judge(["t"], logs, {"w": at(4)})
+    assert (found.stopped_busy, found.interrupted) == (1, 1)
+    assert found.cut == found.told
 
 
 @pytest.mark.parametrize("after", ["Queued", "Running"])
