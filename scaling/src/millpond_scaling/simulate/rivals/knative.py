@@ -1,10 +1,10 @@
 """Knative's pod autoscaler (KPA) on concurrency; a waiting or running task is a concurrent request.
 
-Source: Knative Serving, pkg/autoscaler/scaling/autoscaler.go (Scale), pkg/autoscaler/aggregation (WindowAverage),
-config/core/configmaps/autoscaler.yaml: stable window 60 s, panic window 6 s, panic at 200 %, target 70 % of the
+Source: Knative Serving 98e5ef9 (after v0.50), pkg/autoscaler: scaling/autoscaler.go (Scale), aggregation/bucketing.go
+(WindowAverage), and config-autoscaler: stable window 60 s, panic window 6 s, panic at 200 %, target 70 % of the
 container's concurrency, tick 2 s, up at most 1000-fold and down at most by half a tick.
 For the rival's good: from zero the activator wakes it with the first request (Poke), and to zero it needs no grace
-period, because with the default target-burst-capacity of 200 the activator has been in the path all the time
+period, because with the default target-burst-capacity of 211 the activator has been in the path all the time
 (kpa/scaler.go, "Fast path scaling to 0"); pods that go may finish for 300 s (timeoutSeconds of a revision).
 """
 
