@@ -75,6 +75,12 @@ def test_explain_and_replay_reach_the_ledger_through_the_api_server_alone(stage:
     stage.wait_ended(stage.submit("sleep", *([0.5, n] for n in range(6))))
     stage.wait(lambda: stage.replicas() == 0, "back at zero")
 
+    def sentence() -> str:
+        return str(condition(stage.kube.get("workerpools", "work"), "Scaling").get("message"))
+
+    # The status is written after the Deployment: the sentence is compared once it is that of a pool at rest.
+    stage.wait(lambda: sentence() == "nothing waits or runs", "the sentence of a pool at rest")
+
     def millpond(*words: str) -> str:
         target = ("--kubeconfig", str(stage.kube.kubeconfig), "-n", stage.namespace)
         line = [sys.executable, "-m", "millpond_cli.main", words[0], *target, *words[1:]]
@@ -83,7 +89,7 @@ def test_explain_and_replay_reach_the_ledger_through_the_api_server_alone(stage:
         return done.stdout
 
     told = millpond("explain", "pool", "work", "--full").splitlines()
-    assert told[1] == condition(stage.kube.get("workerpools", "work"), "Scaling")["message"]
+    assert told[1] == sentence()
     assert "How the number came about:" in told
     again = millpond("replay", "work")
     assert " 0 different" in again, again
