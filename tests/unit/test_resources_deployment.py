@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from millpond_api import LABEL_VERSION
+from millpond_api import LABEL_BUSY, LABEL_VERSION
 from millpond_api.v1alpha1 import WorkerPoolSpec
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.resources.deployment import HASH, make_deployment, merge
@@ -89,6 +89,12 @@ def test_a_users_variable_cannot_take_the_place_of_the_workers_own() -> None:
 def test_the_hash_changes_with_what_the_pods_are_made_from(change: dict[str, Any], changes: bool) -> None:
     before, after = (one["metadata"]["annotations"][HASH] for one in (make(), make(**change)))
     assert (before != after) is changes
+
+
+def test_a_new_worker_is_protected_from_evictions_until_it_has_been_idle() -> None:
+    manifest = make()
+    assert manifest["spec"]["template"]["metadata"]["labels"][LABEL_BUSY] == "true"
+    assert LABEL_BUSY not in manifest["spec"]["selector"]["matchLabels"], "or the label could never be taken back"
 
 
 def test_the_garbage_collector_does_not_stop_its_workers_with_the_pool() -> None:

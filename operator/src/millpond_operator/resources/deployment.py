@@ -14,7 +14,7 @@ import json
 import math
 from typing import Any
 
-from millpond_api import LABEL_POOL, LABEL_VERSION
+from millpond_api import LABEL_BUSY, LABEL_POOL, LABEL_VERSION
 from millpond_api.durations import parse_duration
 from millpond_api.retry import RetryPolicy
 from millpond_api.v1alpha1 import WorkerPoolSpec
@@ -63,7 +63,8 @@ def make_deployment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str, replicas:
     template["metadata"]["labels"] |= labels
     digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:16]
     version = digest[:VERSION_DIGITS]
-    template["metadata"]["labels"][LABEL_VERSION] = version
+    # A new worker counts as busy until it has been idle for a while: it takes its first task at once.
+    template["metadata"]["labels"] |= {LABEL_VERSION: version, LABEL_BUSY: "true"}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
