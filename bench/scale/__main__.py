@@ -77,9 +77,9 @@ async def run(options: argparse.Namespace) -> int:
     cluster = await asyncio.to_thread(Cluster.up, options.name, "kwok", fake_nodes=max(1, -(-largest // PODS_PER_NODE)))
     kube = Kube(cluster.kubeconfig)
     install(kube)
-    points = []
+    points = report.read(ROOT / "bench" / "results") if options.add else []
     for plan in plans:
-        points.append(await measure(kube, plan))
+        points = [point for point in points if point.plan.pools != plan.pools] + [await measure(kube, plan)]
         command = f"python -m bench.scale --pools {options.pools} --workers {options.workers}"
         report.write(points, command, ROOT / "bench" / "results", options.document)
     say("\n" + report.make_table(report.make_rows(points)) + "\n")
@@ -99,6 +99,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="the steady minute")
     parser.add_argument("--patience", type=float, default=1800.0, help="seconds for all workers to come, and to go")
     parser.add_argument("--name", default="scale", help="the cluster's name")
+    parser.add_argument("--add", action="store_true", help="show them beside the points that were measured last")
     parser.add_argument("--keep", action="store_true", help="leave the cluster running")
     parser.add_argument("--document", type=Path, default=ROOT / "docs" / "benchmarks.md")
     return uvloop.run(run(parser.parse_args()))

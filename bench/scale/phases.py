@@ -102,13 +102,20 @@ class Play:
         async def woken() -> bool:
             return len(self.site.scaled) == self.plan.pools
 
-        await self.site.wait(woken, "every pool woken", 120, 0.1)
-        delays = sorted(self.site.scaled[name] - began[name] for name in self.site.names)
+        try:
+            await self.site.wait(woken, "every pool woken", 240, 0.1)
+        finally:
+            self._note_storm(began, published)
+
+    def _note_storm(self, began: dict[str, float], published: float) -> None:
+        """The delays of the pools that were seen above zero."""
+        delays = sorted(self.site.scaled[name] - began[name] for name in self.site.scaled)
         first = min(began.values())
         self._figure("storm_published_s", published)
         self._figure("storm_all_patched_s", max(self.site.scaled.values()) - first)
         self._figure("storm_p50_s", statistics.median(delays))
         self._figure("storm_p99_s", delays[min(len(delays) - 1, len(delays) * 99 // 100)])
+        self._figure("storm_woken", len(delays))
         self._figure("storm_displaced", displacement(began, self.site.scaled))
 
     async def grow(self) -> None:
@@ -155,7 +162,10 @@ class Play:
             cost, last = compare(last, now), now
             return cost.writes < 2.0
 
-        self._figure("calm_after_s", await self.site.wait(calm, "an operator with nothing to write", 600, 5.0))
+        try:
+            self._figure("calm_after_s", await self.site.wait(calm, "an operator with nothing to write", 60, 5.0))
+        except TimeoutError as error:
+            self.point.notes.append(f"steady: not steady, pods still come and go ({error})")
 
     async def _probe(self, pool: str) -> float:
         """From one more task in a queue until the pool's status shows it."""
@@ -199,7 +209,7 @@ class Play:
 
 def displacement(began: dict[str, float], ended: dict[str, float]) -> float:
     """How far the median pool is from its place in the order of the publishes, as a share of all (random: a third)."""
-    order = {name: place for place, name in enumerate(sorted(began, key=began.__getitem__))}
+    order = {name: place for place, name in enumerate(sorted(ended, key=began.__getitem__))}
     moved = [abs(order[name] - place) for place, name in enumerate(sorted(order, key=lambda name: ended[name]))]
     return statistics.median(moved) / len(order)
 

@@ -8,7 +8,8 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
-from bench.scale.phases import Point
+from bench.scale.meter import Cost
+from bench.scale.phases import Plan, Point
 
 BEGIN, END = "<!-- bench:scale -->", "<!-- /bench:scale -->"
 LOOP_P99, MEMORY, CORES = 1.0, 300.0, 1.0
@@ -92,6 +93,21 @@ def make_markdown(points: list[Point], command: str) -> str:
     parts += [_markdown(make_rows(points)), "", _markdown(make_figures(points)), ""]
     parts += [f"* {line}" for line in judge(points)]
     return "\n".join([*parts, END])
+
+
+def read(folder: Path) -> list[Point]:
+    """The points of the last run, if there are any."""
+    file = folder / "scale.json"
+    found = json.loads(file.read_text()) if file.exists() else []
+    return [
+        Point(
+            Plan(**one["plan"]),
+            {phase: Cost(**cost) for phase, cost in one["costs"].items()},
+            one["figures"],
+            one["notes"],
+        )
+        for one in found
+    ]
 
 
 def write(points: list[Point], command: str, folder: Path, document: Path) -> None:
