@@ -5,6 +5,7 @@ differs, updated; nothing is sent when nothing differs (a needless update once d
 nats-server#5526). Survives a NATS server that lost everything: `ensure_…` makes it again.
 """
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -74,7 +75,7 @@ class Reading(NamedTuple):
 async def read_queues(transport: Transport) -> dict[PoolKey, Reading]:
     """Every pool's queue, in one request for each 256 pools."""
     readings: dict[PoolKey, Reading] = {}
-    for stream in await _list(transport):
+    async for stream in _list(transport):
         parsed = subjects.parse_pool_stream(stream["config"]["name"])
         if parsed:
             readings[PoolKey(*parsed)] = _reading(stream)
@@ -129,22 +130,24 @@ async def read_first_time(transport: Transport, key: PoolKey) -> float | None:
 async def read_owners(transport: Transport) -> dict[PoolKey, dict[str, str]]:
     """The metadata of every pool's stream: whose it is and what is to become of it."""
     owners = {}
-    for stream in await _list(transport):
+    async for stream in _list(transport):
         parsed = subjects.parse_pool_stream(stream["config"]["name"])
         if parsed:
             owners[PoolKey(*parsed)] = dict(stream["config"].get("metadata") or {})
     return owners
 
 
-async def _list(transport: Transport) -> list[dict[str, Any]]:
-    streams: list[dict[str, Any]] = []
+async def _list(transport: Transport) -> AsyncIterator[dict[str, Any]]:
+    """Every pool's stream, page by page: never all of them in memory at once."""
+    seen = 0
     while True:
-        ask = {"offset": len(streams), "subject": "mp.tasks.>"}
-        page: dict[str, Any] = await transport.api("STREAM.LIST", ask)
+        page: dict[str, Any] = await transport.api("STREAM.LIST", {"offset": seen, "subject": "mp.tasks.>"})
         found = page.get("streams") or []
-        streams += found
-        if not found or len(streams) >= page.get("total", 0) or len(found) < _PAGE:
-            return streams
+        for stream in found:
+            yield stream
+        seen += len(found)
+        if not found or seen >= page.get("total", 0) or len(found) < _PAGE:
+            return
 
 
 async def _read(transport: Transport, name: str) -> dict[str, Any] | None:
