@@ -80,9 +80,15 @@ def _describe(facts: Facts, grace: str = "") -> str:
     )
 
 
+def _read_scale() -> str:
+    """The section that `bench.scale` has written into the page, as it stands."""
+    _, begin, rest = PAGE.read_text(encoding="utf-8").partition("<!-- bench:scale -->")
+    return f"\n{begin}{rest}" if begin else ""
+
+
 def main() -> int:
     """0 when the page is written."""
-    PAGE.write_text(make_page(RESULTS), encoding="utf-8")
+    PAGE.write_text(make_page(RESULTS) + _read_scale(), encoding="utf-8")
     return 0
 
 

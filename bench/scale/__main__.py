@@ -26,6 +26,7 @@ from tests.support.nats import NatsServer, free_port
 from tests.support.works import Works
 
 PODS_PER_NODE = 400
+RESULTS = ROOT / "docs" / "benchmarks"
 KINDS = ("workerpools", "tasks", "workers")
 
 
@@ -57,9 +58,8 @@ async def _measure(works: Works, server: NatsServer, plan: Plan) -> Point:
             return await Play(site, Meter(operator.popen.pid, port), plan).run()
     finally:
         await transport.close()
-        log = ROOT / "bench" / "results" / f"operator-{plan.pools}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(operator.text())
+        # Ignored by git: what to read when a figure surprises.
+        (RESULTS / f"scale-operator-{plan.pools}.log").write_text(operator.text())
 
 
 def install(kube: Kube) -> None:
@@ -77,11 +77,11 @@ async def run(options: argparse.Namespace) -> int:
     cluster = await asyncio.to_thread(Cluster.up, options.name, "kwok", fake_nodes=max(1, -(-largest // PODS_PER_NODE)))
     kube = Kube(cluster.kubeconfig)
     install(kube)
-    points = report.read(ROOT / "bench" / "results") if options.add else []
+    points = report.read(RESULTS) if options.add else []
     for plan in plans:
         points = [point for point in points if point.plan.pools != plan.pools] + [await measure(kube, plan)]
         command = f"python -m bench.scale --pools {options.pools} --workers {options.workers}"
-        report.write(points, command, ROOT / "bench" / "results", options.document)
+        report.write(points, (command, options.note), RESULTS, options.document)
     say("\n" + report.make_table(report.make_rows(points)) + "\n")
     say(report.make_table(report.make_figures(points)) + "\n")
     lines = report.judge(points)
@@ -100,6 +100,7 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=1800.0, help="seconds for all workers to come, and to go")
     parser.add_argument("--name", default="scale", help="the cluster's name")
     parser.add_argument("--add", action="store_true", help="show them beside the points that were measured last")
+    parser.add_argument("--note", default="", help="a sentence for the page: what else the machine did")
     parser.add_argument("--keep", action="store_true", help="leave the cluster running")
     parser.add_argument("--document", type=Path, default=ROOT / "docs" / "benchmarks.md")
     return uvloop.run(run(parser.parse_args()))

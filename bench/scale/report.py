@@ -81,15 +81,19 @@ def make_table(rows: list[Row]) -> str:
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
-def make_markdown(points: list[Point], command: str) -> str:
-    """The section of docs/benchmarks.md."""
+def make_markdown(points: list[Point], command: str, note: str = "") -> str:
+    """The section of docs/benchmarks.md; `note` says what else the machine did."""
     parts = [
         BEGIN,
         "## Scale",
         "",
         f"`{command}`: the operator as one process beside a kwok cluster and one nats-server,",
     ]
-    parts += ["all on one machine of two cores; stand-in workers send real heartbeats and answer real drains.", ""]
+    parts += [
+        "all on one machine of two cores; stand-in workers send real heartbeats and answer real drains.",
+        note,
+        "",
+    ]
     parts += [_markdown(make_rows(points)), "", _markdown(make_figures(points)), ""]
     parts += [f"* {line}" for line in judge(points)]
     return "\n".join([*parts, END])
@@ -110,12 +114,12 @@ def read(folder: Path) -> list[Point]:
     ]
 
 
-def write(points: list[Point], command: str, folder: Path, document: Path) -> None:
-    """JSON into the folder, the section into the document (made when there is none)."""
+def write(points: list[Point], said: tuple[str, str], folder: Path, document: Path) -> None:
+    """JSON into the folder, the section into the document (made when there is none); `said`: command and note."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "scale.json").write_text(json.dumps([point.to_json() for point in points], indent=1) + "\n")
     text = document.read_text(encoding="utf-8") if document.exists() else "# Benchmarks\n"
-    section = make_markdown(points, command)
+    section = make_markdown(points, *said)
     before, found, rest = text.partition(BEGIN)
     after = rest.partition(END)[2] if found else "\n"
     document.write_text(f"{before.rstrip()}\n\n{section}{after}", encoding="utf-8")
