@@ -9,7 +9,7 @@ import yaml
 
 from tests.cluster.test_cli_command import millpond
 from tests.support.eventually import eventually_sync
-from tests.support.kube import Kube, condition
+from tests.support.kube import Body, Kube, condition
 from tests.support.works import LONG, Works
 
 SCALEDOBJECTS = Path(__file__).parents[1] / "unit" / "scaledobjects"
@@ -23,7 +23,12 @@ def decided(works: Works, pool: str) -> str:
         works.make_task(f"{pool}-{number}", pool)
     works.scales_to(pool, 2)
     eventually_sync(lambda: "need 5" in sentence(works, pool), LONG, "all tasks in the condition")
+    eventually_sync(lambda: decisions(works, pool), LONG, "the change in the status, which is written after it")
     return pool
+
+
+def decisions(works: Works, pool: str) -> list[Body]:
+    return list((works.kube.get("workerpools", pool).get("status") or {}).get("decisions") or [])
 
 
 def sentence(works: Works, pool: str) -> str:
@@ -42,7 +47,7 @@ def test_explain_says_what_the_condition_says_word_for_word(works: Works, decide
 
 
 def test_explain_tells_the_decision_of_a_moment_that_the_status_names(works: Works, decided: str) -> None:
-    entry = works.kube.get("workerpools", decided)["status"]["decisions"][-1]
+    entry = decisions(works, decided)[-1]
     # The status has a decision's time to the millisecond or finer, the record to the millisecond.
     done = millpond(works.kube, "explain", decided, "--at", entry["at"], "--nats", works.server.url)
     assert done.returncode == 0, done.stderr
