@@ -96,6 +96,8 @@ def quantile(grown: dict[str, float], share: float) -> float:
         if name.startswith(prefix)
     )
     total = buckets[-1][1] if buckets else 0.0
+    if not total:
+        return 0.0  # no tick ended in that time
     below, floor = 0.0, 0.0
     for bound, count in buckets:
         if count >= share * total and count > below:
