@@ -155,7 +155,7 @@ def test_a_canary_that_does_well_gets_all_workers(stage: Stage) -> None:
     names = stage.submit("environment", *(["COLOUR", 0.2] for _ in range(20)))
     assert_untouched(stage.wait_ended(names))
     wait_complete(stage, 3)
-    assert stage.events("CanaryPromoted")
+    stage.wait(lambda: stage.events("CanaryPromoted"), "the Event of the promotion")
 
 
 def test_a_canary_whose_image_does_not_start_is_rolled_back_and_old_workers_go_on(stage: Stage) -> None:
