@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 BREATH = 32
 """Pools between two breaths of the loop: a tick over 1,000 pools must not hold up a wake."""
 
+PATCHES = 16
+"""Pools that grow at once, half of the API client's requests: a herd of wakes must not keep the Lease waiting."""
+
 
 class Scaler:
     """`run` ticks and looks; `step` decides for one pool."""
@@ -49,6 +52,7 @@ class Scaler:
         self.waker = Waker(world, self.look)
         self.ledger = Ledger(world)
         self.groups = Groups(world)
+        self._patching = asyncio.Semaphore(PATCHES)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -173,7 +177,9 @@ class Scaler:
         async with memory.lock:
             if self.replicas.current(key) != decision.current:
                 return  # decided on what has changed meanwhile: the next tick decides again
-            if not await self.replicas.set(key, decision.target):
+            async with self._patching:
+                done = await self.replicas.set(key, decision.target)
+            if not done:
                 return
             delay = None
             if decision.reason == "ScaleUp" and (decision.current == 0 or memory.first_enqueued is not None):
