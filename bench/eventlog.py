@@ -31,7 +31,7 @@ async def _read(connection: Connection, subject: str) -> dict[str, Sequence[Task
     while left > 0:
         messages = await consumer.fetch(min(left, BATCH), timeout=30)
         for message in messages:
-            event = TaskEvent.model_validate_json(message.data)
+            event = TaskEvent.decode(message.data)
             found.setdefault(subjects.parse_event(message.subject)[1].name, []).append(event)
         left -= len(messages)
     await consumer.unsubscribe()

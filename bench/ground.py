@@ -43,6 +43,8 @@ class Facts(BaseModel):
     kubernetes: str
     keda: str
     seconds: float = 0.0
+    note: str = ""
+    """What a person found out about the run afterwards; written by hand into the result."""
 
 
 @dataclass

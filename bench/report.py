@@ -77,6 +77,7 @@ def _describe(facts: Facts, grace: str = "") -> str:
     return (
         f"`{facts.command}` on {facts.at:%Y-%m-%d} at {facts.commit}: {facts.machine}, Kubernetes {facts.kubernetes}, "
         f"KEDA {facts.keda}, load {facts.load[0]:.1f} → {facts.load[1]:.1f}, {facts.seconds / 60:.0f} min{until}.\n"
+        + (f"\n{facts.note}\n" if facts.note else "")
     )
 
 
