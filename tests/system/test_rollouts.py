@@ -151,7 +151,8 @@ def test_a_canary_whose_tasks_fail_is_rolled_back_with_its_figures(stage: Stage)
 def test_a_canary_that_does_well_gets_all_workers(stage: Stage) -> None:
     canary_pool(stage, 3, canary=CANARY | {"duration": "1s", "minTasks": 1})
     paint(stage, "green")
-    stage.wait(lambda: rollout_phase(stage) == "Canary", "the canary")
+    # Tasks that the old workers have done before it is ready would prove nothing.
+    stage.wait(lambda: rollout_phase(stage) == "Canary" and stage.pool()["versions"][0]["ready"], "the canary ready")
     names = stage.submit("environment", *(["COLOUR", 0.2] for _ in range(20)))
     assert_untouched(stage.wait_ended(names))
     wait_complete(stage, 3)
