@@ -49,7 +49,7 @@ async def test_probes_answer_and_readiness_comes_with_the_queue(mill: Mill) -> N
 async def test_heartbeats_name_the_handlers_and_the_incarnation(mill: Mill) -> None:
     first = await mill.start("w1", app="tests.support.worker_app:lean")
     beat = await mill.next_beat("w1")
-    assert (beat.handlers, beat.slots, beat.state) == (["echo"], 1, "Idle")
+    assert (beat.handlers, beat.slots, beat.state) == (("echo",), 1, "Idle")
     first.kill()
     second = mill.spawn("w1")
     again = await mill.next_beat("w1")
