@@ -8,7 +8,7 @@ from millpond_api import API_VERSION
 
 from tests.support.eventually import eventually_sync
 from tests.support.kube import Body, Refused, condition
-from tests.support.works import LONG, Works
+from tests.support.works import LONG, Works, pool_manifest
 
 LIMIT = 6
 
@@ -29,8 +29,10 @@ def make_group(works: Works, name: str, **spec: object) -> Body:
 def make_member(works: Works, group: str, name: str, tasks: int, **scaling: object) -> str:
     """A pool of the group with that many tasks in its queue."""
     pool = f"{group}-{name}"
-    works.make_pool(pool, scaling={"maxWorkers": 20, **scaling})
-    works.kube.patch("workerpools", pool, {"metadata": {"labels": {"test": group}}})
+    manifest = pool_manifest(pool, scaling={"maxWorkers": 20, **scaling})
+    # Of the group from its first moment: with a label that comes later it would be free until it is seen.
+    manifest["metadata"]["labels"] = {"test": group}
+    works.kube.create("workerpools", manifest)
     works.pool_is_ready(pool)
     for number in range(tasks):
         works.make_task(f"{pool}-{number}", pool)
