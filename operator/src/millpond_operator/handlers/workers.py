@@ -95,12 +95,12 @@ class WorkerController:
             self.world.worker_objects[pool].discard(key)
             if key in self.world.worker_memory:
                 self.queue.add(key)  # somebody deleted it while its worker lives: made again
+            else:
+                self.world.worker_status.pop(key, None)
             return
         self.world.worker_objects[pool].add(key)
-        state = (new.get("status") or {}).get("state", "")
-        if state in WORKER_ENDED:
-            self.world.worker_status.pop(key, None)
-        elif state and key not in self.world.worker_status:
+        # Of ended ones too: a container that failed starts again in its pod, and its history goes on.
+        if (new.get("status") or {}).get("state") and key not in self.world.worker_status:
             self.world.worker_status[key] = pack_status(new["status"])
 
     def on_beat(self, pool: PoolKey, worker: str, beat: Beat) -> None:
