@@ -7,37 +7,16 @@ at all. A watch that misses something (a 410 relist sends no DELETED) is healed 
 """
 
 import asyncio
-import sys
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
+import kopf
 import uvloop
+from kopf._core.engines.peering import Identity
 from millpond_api import GROUP, VERSION
 
 from millpond_operator.cluster.cache import Cache
-
-
-@contextmanager
-def _hidden(*names: str) -> Iterator[None]:
-    """As if these packages were not installed (what None in sys.modules means to the import system)."""
-    known = {name: sys.modules.get(name) for name in names}
-    sys.modules |= dict.fromkeys(names)  # type: ignore[arg-type]  # annotated without the None
-    try:
-        yield
-    finally:
-        for name, module in known.items():
-            if module is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = module
-
-
-# kopf imports other clients where it finds them, to know their objects: 12 MB that nobody here uses (measured).
-with _hidden("kubernetes", "pykube"):
-    import kopf
-    from kopf._core.engines.peering import Identity
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
