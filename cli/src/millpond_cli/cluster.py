@@ -199,7 +199,7 @@ def connect(target: Target) -> Cluster:
 
     settings = client.Configuration()
     try:
-        config.load_kube_config(  # type: ignore[no-untyped-call]
+        config.load_kube_config(
             config_file=target.kubeconfig, context=target.context, client_configuration=settings, persist_config=False
         )
         namespace = target.namespace or _context_namespace(target)
@@ -215,7 +215,7 @@ def connect(target: Target) -> Cluster:
 def _context_namespace(target: Target) -> str:
     from kubernetes import config
 
-    contexts, current = config.list_kube_config_contexts(config_file=target.kubeconfig)  # type: ignore[no-untyped-call]
+    contexts, current = config.list_kube_config_contexts(config_file=target.kubeconfig)
     chosen = next((c for c in contexts if c["name"] == target.context), current)
     return str(chosen["context"].get("namespace") or "default")
 
@@ -227,7 +227,7 @@ def _in_cluster(settings: Any, target: Target) -> Cluster | None:
     if target.kubeconfig or target.context:
         return None
     try:
-        config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+        config.load_incluster_config(client_configuration=settings)
     except config.ConfigException:
         return None
     return Cluster(client.ApiClient(settings), target.namespace or "default")

@@ -149,7 +149,9 @@ def _tuple(kinds: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...]:
     if kinds[-1] is Ellipsis:
         return tuple(_typed(kinds[0], one, f"{where}[{index}]") for index, one in enumerate(data))
     _expect(len(data) >= len(kinds), f"a list of {len(kinds)}", where)
-    return tuple(_typed(kind, one, f"{where}[{index}]") for index, (kind, one) in enumerate(zip(kinds, data)))  # noqa: B905
+    return tuple(
+        _typed(kind, one, f"{where}[{index}]") for index, (kind, one) in enumerate(zip(kinds, data, strict=False))
+    )
 
 
 def _dataclass(kind: Any, data: Any, where: str) -> Any:
