@@ -33,6 +33,7 @@ from millpond.errors import (
     TaskFailed,
 )
 from millpond.handle import TaskHandle
+from millpond.submission import Options
 
 __all__ = [
     "App",
@@ -44,6 +45,7 @@ __all__ = [
     "MillpondError",
     "NonRetryable",
     "NotConnected",
+    "Options",
     "PoolNotFound",
     "PriorityNotFound",
     "QueueFull",

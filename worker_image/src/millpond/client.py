@@ -10,18 +10,16 @@ import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from millpond_api import subjects
 from millpond_api.events import TaskEvent, utc_now
 from millpond_api.lifecycle import TaskState
-from millpond_api.retry import RetryPolicy
 
 from millpond import transport as wire
 from millpond.errors import BrokerRefused, NotConnected, PoolNotFound, PriorityNotFound, QueueFull
 from millpond.handle import TaskHandle, broker_errors
-from millpond.submission import Options, Submission, make_body, make_submission
+from millpond.submission import Options, Submission, check_options, class_of, make_body, make_submission
 from millpond.transport import Hooks, Publish, Transport
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
@@ -71,31 +69,29 @@ class Client:
         kwargs: Mapping[str, Any] | None = None,
         *,
         task_id: str | None = None,
-        delay: float | timedelta | None = None,
-        priority: str | None = None,
-        deadline: datetime | timedelta | None = None,
-        retry: RetryPolicy | None = None,
+        **options: Unpack[Options],
     ) -> TaskHandle:
         """Put a task into the pool's queue; when this returns, it is stored.
 
-        `priority` is the name of one of the pool's classes. `delay` (seconds) keeps it until then; after `deadline`
-        it ends as Expired. A second submission of a `task_id` is the same task: it does not run twice.
+        `options` are those of `submission.Options`: delay, priority, deadline, retry and so on. A second submission of
+        a `task_id` is the same task: it does not run twice.
         """
-        options = Options(delay, priority or "default", deadline, retry)
+        check_options(options)
         submission = make_submission(task_id or new_id(), handler, make_body(args, kwargs), options, utc_now())
-        await self._check_class(pool, options.priority)
+        await self._check_class(pool, submission.envelope.task_class)
         return await self._send(pool, submission)
 
     async def submit_many(
-        self, pool: str, handler: str, many: Iterable[Sequence[Any]], options: Options | None = None
+        self, pool: str, handler: str, many: Iterable[Sequence[Any]], **options: Unpack[Options]
     ) -> list[TaskHandle]:
         """Submit one task for each list of arguments, many under way at once; the handles come in the same order.
 
         Everything is checked before the first is sent. If the queue fills up, QueueFull says how many got in.
         """
-        options, now = options or Options(), utc_now()
+        check_options(options)
+        now = utc_now()
         submissions = [make_submission(new_id(), handler, make_body(args, None), options, now) for args in many]
-        await self._check_class(pool, options.priority)
+        await self._check_class(pool, class_of(options))
         handles: list[TaskHandle] = []
         for start in range(0, len(submissions), PIPELINE):
             batch = submissions[start : start + PIPELINE]

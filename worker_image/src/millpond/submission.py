@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 from millpond_api import subjects
 from millpond_api.envelope import Envelope
@@ -19,14 +19,31 @@ from millpond_api.retry import RetryPolicy
 from millpond.errors import ArgumentsNotSerializable, ArgumentsTooLarge
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a task is to run, apart from what it runs. `delay` and `deadline` count from the moment of submission."""
+class Options(TypedDict, total=False):
+    """How a task is to run, apart from what it runs: the keywords of `submit`, each of them optional.
 
-    delay: float | timedelta | None = None
-    priority: str = "default"
-    deadline: datetime | timedelta | None = None
-    retry: RetryPolicy | None = None
+    The one list of them: a new option is a line here and its use in `make_submission`. `Options(priority="high")` makes
+    a set that several calls share: `submit(…, **options)`. Seconds are numbers or timedeltas; they count from the call.
+    """
+
+    delay: float | timedelta | None
+    """Keep it until then (seconds)."""
+    not_before: datetime | None
+    """Keep it until then (a moment with a time zone); instead of `delay`."""
+    priority: str | None
+    """The name of one of the pool's classes."""
+    deadline: datetime | timedelta | None
+    """A task that has not ended by then ends as Expired."""
+    retry: RetryPolicy | None
+    """Overrides the policies of the handler and of the pool."""
+
+
+def check_options(options: Options) -> Options:
+    """`options` itself; TypeError for a name that is none, because a misspelt option would silently do nothing."""
+    unknown = sorted(set(options) - Options.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"submit has no option {unknown[0]!r}: it knows {', '.join(sorted(Options.__annotations__))}")
+    return options
 
 
 @dataclass(frozen=True)
@@ -68,23 +85,33 @@ def make_body(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> bytes:
 
 def make_submission(task_id: str, handler: str, body: bytes, options: Options, now: datetime) -> Submission:
     """The submission of one task; ValueError for a name, time or class that cannot be."""
-    at = due_time(options.delay, now)
-    deadline = deadline_time(options.deadline, now)
+    at = start_time(options, now)
+    deadline = deadline_time(options.get("deadline"), now)
     if deadline and deadline <= (at or now):
         raise ValueError(f"deadline {deadline.isoformat()} is not after the task's start: it could never run")
     envelope = Envelope(
         id=subjects.check_token(task_id, "task id"),
         handler=subjects.check_handler(handler),
-        task_class=subjects.check_token(options.priority, "priority"),
+        task_class=class_of(options),
         enqueued=now,
         deadline=deadline,
-        retry=options.retry,
+        retry=options.get("retry"),
     )
     return Submission(envelope, body, at)
 
 
-def due_time(delay: float | timedelta | None, now: datetime) -> datetime | None:
+def class_of(options: Options) -> str:
+    """The class that the task goes to."""
+    return subjects.check_token(options.get("priority") or "default", "priority")
+
+
+def start_time(options: Options, now: datetime) -> datetime | None:
     """When a delayed task is due; None when it may run at once."""
+    delay, moment = options.get("delay"), options.get("not_before")
+    if moment is not None:
+        if delay is not None:
+            raise ValueError("give delay or not_before, not both: they say the same in two ways")
+        return zoned(moment, "not_before") if zoned(moment, "not_before") > now else None
     if delay is None:
         return None
     wait = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
@@ -97,7 +124,11 @@ def deadline_time(deadline: datetime | timedelta | None, now: datetime) -> datet
     """The moment after which the task must not start or go on."""
     if deadline is None:
         return None
-    moment = now + deadline if isinstance(deadline, timedelta) else deadline
+    return zoned(now + deadline if isinstance(deadline, timedelta) else deadline, "deadline")
+
+
+def zoned(moment: datetime, what: str) -> datetime:
+    """`moment` in UTC; ValueError when it names no time zone."""
     if moment.tzinfo is None:
-        raise ValueError(f"deadline {moment.isoformat()} has no time zone: use datetime.now(UTC) + …, or a timedelta")
+        raise ValueError(f"{what} {moment.isoformat()} has no time zone: use datetime.now(UTC) + …, or a timedelta")
     return moment.astimezone(UTC)
