@@ -23,6 +23,8 @@ from types import FrameType
 
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = ("unit", "broker", "cluster", "system")
+FOLDERS = {"broker": ("tests/broker", "tests/conformance")}
+"""Where a tier's tests are, if not in the folder of its name alone."""
 STAGES = ((("unit", "broker"), ("cluster",)), (("system",),))
 """What runs side by side: the cluster tier mostly waits. The system tier measures, and has the machine to itself."""
 NO_TESTS = 5
@@ -56,7 +58,7 @@ def run_tier(tier: str, extra: Sequence[str]) -> Outcome:
             "-u",
             "-m",
             "pytest",
-            f"tests/{tier}",
+            *FOLDERS.get(tier, (f"tests/{tier}",)),
             "-v",
             "--tb=short",
             "--durations=5",

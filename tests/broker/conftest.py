@@ -1,6 +1,6 @@
-"""Real nats-servers for the broker tier: one for the session, and one of its own for each test that hurts it."""
+"""Pools and worker processes on the real nats-servers of tests/conftest.py."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -8,22 +8,6 @@ from millpond_api.broker import QueueConfig
 
 from tests.support.nats import NatsServer, ensure_pool
 from tests.support.workers import LEASE, Mill, running_mill
-
-
-@pytest.fixture(scope="session")
-def nats_server() -> Iterator[NatsServer]:
-    """The session's server. Do not stop, pause or kill it: take `own_nats_server` for that."""
-    server = NatsServer().start()
-    yield server
-    server.remove()
-
-
-@pytest.fixture
-def own_nats_server() -> Iterator[NatsServer]:
-    """A server that this test may kill."""
-    server = NatsServer().start()
-    yield server
-    server.remove()
 
 
 @pytest.fixture
