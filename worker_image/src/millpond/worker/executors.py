@@ -8,46 +8,19 @@ what it returns later reaches nobody.
 import asyncio
 import queue
 import threading
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import uvloop
 
 from millpond.codecs import get_codec
 from millpond.context import Context, Control
 from millpond.errors import BadArguments
 from millpond.outcomes import Ended, make_ended
 from millpond.registry import Handler
+from millpond.worker.hosts import THREADS, Mailbox, Place
 
 if TYPE_CHECKING:
     from millpond.client import Client
-
-
-class Mailbox:
-    """Calls into an event loop from other threads; many posts cost one wake-up of the loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._calls: deque[Callable[[], None]] = deque()
-        self._scheduled = False
-
-    def post(self, call: Callable[[], None]) -> None:
-        self._calls.append(call)
-        # Set before the loop is woken, cleared before it reads: no post can fall between two readings.
-        if not self._scheduled:
-            self._scheduled = True
-            try:
-                self._loop.call_soon_threadsafe(self._deliver)
-            except RuntimeError:
-                # The loop is closed: the process ends, and what an abandoned handler returns reaches nobody.
-                self._scheduled = False
-
-    def _deliver(self) -> None:
-        self._scheduled = False
-        while self._calls:
-            self._calls.popleft()()
 
 
 @dataclass(eq=False)
@@ -67,25 +40,29 @@ class Job:
 class Executors:
     """Both kinds of executors; `start` is called in the main loop, whose thread gets the results."""
 
-    def __init__(self, threads: int, connect: Callable[[], Awaitable["Client"]]) -> None:
-        self._threads = threads
+    def __init__(self, threads: int, connect: Callable[[], Awaitable["Client"]], place: Place = THREADS) -> None:
+        self._threads, self._place = threads, place
         self.connect = connect
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self._loop = uvloop.new_event_loop()
-        self._inbox = Mailbox(self._loop)
+        self._host = place.make_host("millpond-async-handlers")
         self._outbox: Mailbox | None = None
         self._workers: list[threading.Thread] = []
         self._idle_threads = threading.Semaphore(0)
 
     def start(self) -> None:
         self._outbox = Mailbox(asyncio.get_running_loop())
-        threading.Thread(target=self._run_loop, name="millpond-async-handlers", daemon=True).start()
+        self._host.start()
+
+    async def stop(self) -> None:
+        """End the loop of async handlers, without waiting for what blocks it."""
+        await self._host.join(0)
 
     def submit(self, job: Job) -> None:
         """Run it; `job.done` hears how it ended."""
         if job.handler.is_async:
-            self._inbox.post(lambda: self._start_task(job))
+            self._host.post(lambda: self._start_task(job))
             return
+        self._place.outside(+1)
         # Threads are made when first needed: a worker of async handlers has none. An abandoned function keeps its
         # slot occupied, so there are never more jobs than slots.
         if len(self._workers) < self._threads and not self._idle_threads.acquire(blocking=False):
@@ -99,14 +76,11 @@ class Executors:
         """Ask it to stop: an async handler by CancelledError, a plain one by its context only."""
         job.cancelled = True
         if job.handler.is_async:
-            self._inbox.post(lambda: self._cancel_task(job))
-
-    def _run_loop(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+            self._host.post(lambda: self._cancel_task(job))
 
     def _start_task(self, job: Job) -> None:
-        job.task = self._loop.create_task(self._run_async(job), name=f"{job.handler.name} {job.context.task_id}")
+        name = f"{job.handler.name} {job.context.task_id}"
+        job.task = asyncio.get_running_loop().create_task(self._run_async(job), name=name)
         if job.cancelled:
             job.task.cancel()
         # A task that is cancelled before its first step never enters `_run_async`.
@@ -151,7 +125,13 @@ class Executors:
 
     def _finish(self, job: Job, ended: Ended) -> None:
         assert self._outbox is not None
-        self._outbox.post(lambda: job.done(ended))
+        self._outbox.post(lambda: self._tell(job, ended))
+
+    def _tell(self, job: Job, ended: Ended) -> None:
+        """In the main loop."""
+        if not job.handler.is_async:
+            self._place.outside(-1)
+        job.done(ended)
 
 
 def _call(job: Job) -> Any:

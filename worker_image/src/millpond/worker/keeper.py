@@ -1,21 +1,19 @@
-"""Keeps the leases of everything that is ours and says that we live: on a thread, a loop and a connection of its own.
+"""Keeps the leases of everything that is ours and says that we live: on a thread and a connection of its own.
 
 So a main loop or a processor that is busy neither loses a task nor looks dead. It reads the board and decides nothing;
 what it sends is dropped while NATS is away and sent at once when it is back.
 """
 
 import asyncio
-import threading
 import time
 from dataclasses import dataclass, replace
 
-import structlog
-import uvloop
 from millpond_api.events import Beat, utc_now
 
 from millpond.transport import Hooks, Transport
 from millpond.worker.board import Board
 from millpond.worker.delivery import IN_PROGRESS
+from millpond.worker.hosts import Host
 
 CALM_AFTER = 3
 CALM_FACTOR = 3
@@ -37,36 +35,26 @@ class KeeperPlan:
 
 
 class Keeper:
-    """The thread; `poke` sends a heartbeat now, `stop` sends the last one."""
+    """`poke` sends a heartbeat now, `stop` sends the last one."""
 
-    def __init__(self, plan: KeeperPlan, board: Board) -> None:
-        self._plan, self._board = plan, board
-        self._loop = uvloop.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="millpond-keeper", daemon=True)
+    def __init__(self, plan: KeeperPlan, board: Board, host: Host) -> None:
+        self._plan, self._board, self._host = plan, board, host
         self._beat_now, self._renew_now = asyncio.Event(), asyncio.Event()
         self._stopping = asyncio.Event()
         self._said: Beat | None = None
         self._unchanged = 0
 
     def start(self) -> None:
-        self._thread.start()
+        self._host.start(self._main)
 
     def poke(self) -> None:
         """Send a heartbeat at once; any thread."""
-        self._loop.call_soon_threadsafe(self._beat_now.set)
+        self._host.post(self._beat_now.set)
 
-    def stop(self, timeout: float = 3.0) -> None:
-        """End the thread; it is a daemon, so one that hangs does not keep the process."""
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(timeout)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_until_complete(self._main())
-        # The thread must not die in silence: /healthz then sees no tick and Kubernetes restarts the container.
-        except Exception:
-            structlog.get_logger("millpond.worker").exception("the lease keeper failed")
+    async def stop(self, timeout: float = 3.0) -> None:
+        """Send the last heartbeat and end."""
+        self._host.post(self._stopping.set)
+        await self._host.join(timeout)
 
     async def _main(self) -> None:
         work = asyncio.gather(self._keep(), self._tick())

@@ -26,6 +26,7 @@ from millpond.worker.attempt import Shop
 from millpond.worker.board import Board, Running
 from millpond.worker.executors import Executors
 from millpond.worker.health import serve_health
+from millpond.worker.hosts import THREADS, Place
 from millpond.worker.intake import Intake
 from millpond.worker.journal import Journal, Pause
 from millpond.worker.keeper import Keeper, KeeperPlan
@@ -40,7 +41,7 @@ FLUSH_TIMEOUT = 2.0
 class Worker:
     """The runtime of one process. `run` returns when it has stopped; `stop` is what a signal calls."""
 
-    def __init__(self, settings: Settings, app: App) -> None:
+    def __init__(self, settings: Settings, app: App, place: Place = THREADS) -> None:
         self.settings = settings
         self.board = Board(settings.concurrency, app.handlers.names(), utc_now())
         where = (settings.namespace, settings.pool, settings.worker)
@@ -49,9 +50,9 @@ class Worker:
         plan = KeeperPlan(
             settings.nats_url, f"millpond {settings.worker}", subjects.beat(*where), settings.lease, settings.beat
         )
-        self.keeper = Keeper(plan, self.board)
+        self.keeper = Keeper(plan, self.board, place.make_host("millpond-keeper"))
         self.announcer = Announcer(self.board, subjects.worker_events(*where), self.keeper.poke)
-        self.executors = Executors(settings.concurrency, SharedClient(settings).connect)
+        self.executors = Executors(settings.concurrency, SharedClient(settings).connect, place)
         self._wake, self._stop, self._hurry, self._quiet = (asyncio.Event() for _ in range(4))
         self.intake: Intake | None = None
         self._last_error = ""
@@ -70,8 +71,9 @@ class Worker:
                 stack.callback(server.close)
             _background(stack, self._tick())
             self.keeper.start()
-            stack.callback(self.keeper.stop)
+            stack.push_async_callback(self.keeper.stop)
             self.executors.start()
+            stack.push_async_callback(self.executors.stop)
             self.announcer.change(WorkerState.STARTING, "Started", f"handlers: {', '.join(self.board.handlers)}")
             life = asyncio.create_task(self._live(stack))
             stopped = asyncio.create_task(self._stop.wait())
