@@ -77,7 +77,9 @@ async def stream() -> AsyncIterator[int]:
     [
         (("bad name", plain, {}), "handler name"),
         (("h", stream, {}), "generator"),
-        (("h", plain, {"timeout": 1.0}), "thread cannot be stopped"),
+        (("h", plain, {"isolation": "inline"}), "hold up every async handler"),
+        (("h", quick, {"isolation": "vm"}), "none of inline, thread, process"),
+        (("h", quick, {"soft_timeout": -1}), "soft_timeout must be more than 0"),
         (("h", quick, {"timeout": 0}), "more than 0"),
     ],
 )

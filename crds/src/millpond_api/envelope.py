@@ -34,6 +34,10 @@ class Envelope(Wire):
     parent: str = ""
     trace: str = ""
     """W3C traceparent of the submitter, empty when there is none."""
+    timeout: float | None = Field(default=None, gt=0)
+    """Seconds after which an attempt is ended by force. Overrides the handler's and the pool's."""
+    soft_timeout: float | None = Field(default=None, gt=0)
+    """Seconds after which SoftTimeout is raised in the handler. Overrides the handler's and the pool's."""
 
     def next_attempt(self) -> "Envelope":
         return self.model_copy(update={"attempt": self.attempt + 1})

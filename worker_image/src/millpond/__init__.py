@@ -20,6 +20,7 @@ from millpond.errors import (
     ArgumentsNotSerializable,
     ArgumentsTooLarge,
     BrokerRefused,
+    HardTimeout,
     MillpondError,
     NonRetryable,
     NotConnected,
@@ -28,9 +29,11 @@ from millpond.errors import (
     QueueFull,
     ResultTimeout,
     Retry,
+    SoftTimeout,
     TaskCancelled,
     TaskExpired,
     TaskFailed,
+    WorkerProcessDied,
 )
 from millpond.handle import TaskHandle
 from millpond.submission import Options
@@ -42,6 +45,7 @@ __all__ = [
     "BrokerRefused",
     "Client",
     "Context",
+    "HardTimeout",
     "MillpondError",
     "NonRetryable",
     "NotConnected",
@@ -52,8 +56,10 @@ __all__ = [
     "ResultTimeout",
     "Retry",
     "RetryPolicy",
+    "SoftTimeout",
     "TaskCancelled",
     "TaskExpired",
     "TaskFailed",
     "TaskHandle",
+    "WorkerProcessDied",
 ]

@@ -77,6 +77,18 @@ class Retry(MillpondError):
         self.after = after
 
 
+class SoftTimeout(MillpondError, TimeoutError):
+    """Raised inside a handler that has run longer than its soft timeout. Clean up and return, or let it pass."""
+
+
+class HardTimeout(MillpondError, TimeoutError):
+    """The attempt ran longer than its timeout and was ended by force; its traceback is where it was then."""
+
+
+class WorkerProcessDied(MillpondError):
+    """The child process that ran the handler ended in the middle of it: a crash, `os._exit`, out of memory."""
+
+
 class BadArguments(NonRetryable):
     """The task's arguments do not fit the handler's parameters."""
 

@@ -7,12 +7,31 @@ It runs nothing.
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
 from millpond_api.retry import RetryPolicy
 from millpond_api.subjects import check_handler
 
 from millpond.context import Context
+
+Isolation = Literal["inline", "thread", "process"]
+ISOLATIONS = ("inline", "thread", "process")
+
+
+class HandlerOptions(TypedDict, total=False):
+    """How a handler is run: the keywords of `app.task`, each of them optional.
+
+    The one list of them: a new option is a line here, a field of `Handler` and, where it can be wrong, a check below.
+    """
+
+    retry: RetryPolicy | None
+    """Overrides the pool's policy; a task's own overrides both."""
+    timeout: float | None
+    """Seconds after which an attempt is ended by force and fails with HardTimeout. A task's own comes first."""
+    soft_timeout: float | None
+    """Seconds after which SoftTimeout is raised in the handler. A task's own comes first."""
+    isolation: Isolation | None
+    """Where it runs: inline (async only), thread or process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +44,8 @@ class Handler:
     wants_context: bool
     retry: RetryPolicy | None = None
     timeout: float | None = None
+    soft_timeout: float | None = None
+    isolation: Isolation | None = None
 
 
 @dataclass
@@ -56,9 +77,7 @@ class Registry:
         return len(self._handlers)
 
 
-def make_handler(
-    name: str, function: Callable[..., Any], *, retry: RetryPolicy | None = None, timeout: float | None = None
-) -> Handler:
+def make_handler(name: str, function: Callable[..., Any], **options: Unpack[HandlerOptions]) -> Handler:
     """The handler of `function`; TypeError or ValueError when it could not run as written."""
     check_handler(name)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -66,14 +85,25 @@ def make_handler(
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  # the coroutine of a callable object, not callability
     )
-    if timeout is not None and timeout <= 0:
-        raise ValueError(f"handler {name!r}: timeout must be more than 0 seconds, not {timeout!r}")
-    if timeout is not None and not is_async:
+    _check_limits(name, options)
+    _check_isolation(name, options.get("isolation"), is_async=is_async)
+    return Handler(name, function, is_async, _wants_context(function), **options)
+
+
+def _check_limits(name: str, options: HandlerOptions) -> None:
+    for what, seconds in (("timeout", options.get("timeout")), ("soft_timeout", options.get("soft_timeout"))):
+        if seconds is not None and seconds <= 0:
+            raise ValueError(f"handler {name!r}: {what} must be more than 0 seconds, not {seconds!r}")
+
+
+def _check_isolation(name: str, isolation: str | None, *, is_async: bool) -> None:
+    if isolation is not None and isolation not in ISOLATIONS:
+        raise ValueError(f"handler {name!r}: isolation {isolation!r} is none of {', '.join(ISOLATIONS)}")
+    if isolation == "inline" and not is_async:
         raise TypeError(
-            f"handler {name!r} is a plain function: a thread cannot be stopped, so timeout works for async handlers "
-            "only; look at ctx.cancelled and ctx.deadline in the function instead"
+            f"handler {name!r} is a plain function: inline it would hold up every async handler of the worker; "
+            'write `async def`, or isolation="thread" or "process"'
         )
-    return Handler(name, function, is_async, _wants_context(function), retry, timeout)
 
 
 def _wants_context(function: Callable[..., Any]) -> bool:

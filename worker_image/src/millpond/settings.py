@@ -6,7 +6,7 @@ the variable (`SettingsError`), because a worker that guesses would look healthy
 
 import json
 import socket
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 from millpond_api.retry import RetryPolicy
@@ -44,6 +44,18 @@ class Settings(BaseSettings):
     http_port: int = Field(default=8080, ge=0, le=65535)
     """Of /healthz and /readyz; 0 turns them off."""
     beat: float = Field(default=1.0, gt=0)
+    isolation: Literal["", "inline", "thread", "process"] = ""
+    """Where handlers run that do not say so themselves; empty: async ones inline, plain ones on a thread."""
+    soft_timeout: float | None = Field(default=None, gt=0)
+    timeout: float | None = Field(default=None, gt=0)
+    process_memory: int = Field(default=0, ge=0)
+    """Bytes that a handler's process may take beyond what the app itself takes; 0: no limit."""
+    process_tasks: int = Field(default=0, ge=0)
+    """A handler's process is replaced after so many tasks; 0: never."""
+    process_recycle_memory: int = Field(default=0, ge=0)
+    """A handler's process that is larger than this after a task is replaced; 0: never."""
+    lost_slots: int = Field(default=3, ge=1)
+    """A worker that had to abandon so many threads drains and ends, to start afresh: each still takes memory."""
 
     @field_validator("classes", mode="before")
     @classmethod

@@ -36,6 +36,10 @@ class Options(TypedDict, total=False):
     """A task that has not ended by then ends as Expired."""
     retry: RetryPolicy | None
     """Overrides the policies of the handler and of the pool."""
+    timeout: float | None
+    """Seconds after which an attempt is ended by force (HardTimeout)."""
+    soft_timeout: float | None
+    """Seconds after which SoftTimeout is raised in the handler."""
 
 
 def check_options(options: Options) -> Options:
@@ -96,6 +100,8 @@ def make_submission(task_id: str, handler: str, body: bytes, options: Options, n
         enqueued=now,
         deadline=deadline,
         retry=options.get("retry"),
+        timeout=positive(options.get("timeout"), "timeout"),
+        soft_timeout=positive(options.get("soft_timeout"), "soft_timeout"),
     )
     return Submission(envelope, body, at)
 
@@ -125,6 +131,13 @@ def deadline_time(deadline: datetime | timedelta | None, now: datetime) -> datet
     if deadline is None:
         return None
     return zoned(now + deadline if isinstance(deadline, timedelta) else deadline, "deadline")
+
+
+def positive(seconds: float | None, what: str) -> float | None:
+    """`seconds` itself; ValueError when there are none in it."""
+    if seconds is not None and seconds <= 0:
+        raise ValueError(f"{what} must be more than 0 seconds, not {seconds!r}: leave it out for none")
+    return seconds
 
 
 def zoned(moment: datetime, what: str) -> datetime:

@@ -10,12 +10,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
+from millpond_api import quantities
 from millpond_api.durations import parse_duration
 
 CEL = "x-kubernetes-validations"
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
 
 _DURATION_CEL = r"self.matches('^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$')"
+_MEMORY_CEL = f"self.matches('{quantities.PATTERN}')"
 
 
 def rule(expression: str, message: str, reason: str = "FieldValueInvalid") -> Any:
@@ -33,6 +35,18 @@ Duration = Annotated[
     ),
 ]
 """Text such as `30s`; `seconds()` reads it."""
+
+
+Memory = Annotated[
+    str,
+    Field(
+        max_length=32,
+        json_schema_extra={
+            CEL: [rule(_MEMORY_CEL, "must be an amount of memory: a whole number and a unit, such as 512Mi or 2Gi")]
+        },
+    ),
+]
+"""Text such as `512Mi`; `quantities.parse_bytes` reads it."""
 
 
 def seconds(duration: str) -> float:

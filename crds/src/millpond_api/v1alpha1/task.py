@@ -9,7 +9,7 @@ from millpond_api.v1alpha1.workerpool import Backoff
 
 MAX_ARGUMENT_TEXT = 262144
 
-_FIXED = ("pool", "handler", "class", "notBefore", "deadline", "ttlAfterFinished")
+_FIXED = ("pool", "handler", "class", "notBefore", "deadline", "ttlAfterFinished", "timeout", "softTimeout")
 
 _ANY_JSON: Any = {PRESERVE: True, "maxLength": MAX_ARGUMENT_TEXT}
 
@@ -72,6 +72,16 @@ class TaskSpec(Model):
         default=None, description="Expired when it has not succeeded by this time; a running attempt is cancelled."
     )
     retry: TaskRetry | None = Field(default=None, description="Overrides the pool's retry for this task.")
+    timeout: Duration | None = Field(
+        default=None,
+        description="An attempt that runs for longer is ended by force (HardTimeout). Overrides the handler's and the "
+        "pool's.",
+    )
+    soft_timeout: Duration | None = Field(
+        default=None,
+        description="An attempt that runs for longer gets SoftTimeout raised in its handler. Overrides the handler's "
+        "and the pool's.",
+    )
     suspend: bool = Field(
         default=False, description="Do not submit it while this is true. No effect once it is queued."
     )

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Model, Timestamp, rule
+from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Memory, Model, Timestamp, rule
 from millpond_api.v1alpha1.rollout import Rollout, RolloutStatus, VersionStatus
 from millpond_api.v1alpha1.scaling import Scaling
 
@@ -77,6 +77,39 @@ class Timeouts(Model):
         description="A worker renews its hold on a task three times in this time; when it stops (crash, lost node), "
         "the task is given to another worker after it.",
         json_schema_extra={CEL: [rule("duration(self) >= duration('2s')", "must be at least 2s")]},
+    )
+    soft: Duration | None = Field(
+        default=None,
+        description="An attempt that runs for longer gets SoftTimeout raised in its handler, which may clean up. A "
+        "handler that goes on without a sign of progress counts as hung. Unset: never. A handler's and a task's own "
+        "soft timeout come first.",
+    )
+    hard: Duration | None = Field(
+        default=None,
+        description="An attempt that runs for longer is ended by force (HardTimeout, a failure that may be tried "
+        "again) and its slot is replaced. Unset: never. A handler's and a task's own timeout come first.",
+    )
+
+
+class Isolation(Model):
+    """Where handlers run: in the worker's loop or threads, or in processes that can be killed."""
+
+    mode: Literal["Auto", "Inline", "Thread", "Process"] = Field(
+        default="Auto",
+        description="The default for handlers that name none. Auto: async handlers share an event loop (Inline), plain "
+        "functions have a thread each. Process: a child process, which a hard timeout kills and whose crash fails one "
+        "attempt and not the worker.",
+    )
+    memory_limit: Memory | None = Field(
+        default=None,
+        description="Memory that a handler's process may take beyond what the app itself takes: MemoryError above it. "
+        "Unset: as much as the container has.",
+    )
+    recycle_after_tasks: int = Field(
+        default=0, ge=0, description="A handler's process is replaced after so many tasks; 0: never."
+    )
+    recycle_above_memory: Memory | None = Field(
+        default=None, description="A handler's process that holds more than this after a task is replaced."
     )
 
 
@@ -162,6 +195,7 @@ class WorkerPoolSpec(Model):
     queue: Queue = Field(default_factory=Queue, description="The pool's queue.")
     retry: Retry = Field(default_factory=Retry, description="What follows a failed attempt.")
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Times after which something is given up.")
+    isolation: Isolation = Field(default_factory=Isolation, description="Where handlers run.")
     shutdown: Shutdown = Field(default_factory=Shutdown, description="How a worker stops.")
     rollout: Rollout = Field(default_factory=Rollout, description="How a changed template reaches the workers.")
     worker_history_limit: int = Field(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from millpond_api.durations import parse_duration
 from millpond_api.envelope import Envelope
 from millpond_api.v1alpha1 import TaskSpec, TaskStatus
 
@@ -41,6 +42,8 @@ def make_order(key: Key, uid: str, spec: TaskSpec, now: datetime) -> Order:
         enqueued=now,
         deadline=spec.deadline,
         retry=make_retry(spec.retry),
+        timeout=parse_duration(spec.timeout) if spec.timeout else None,
+        soft_timeout=parse_duration(spec.soft_timeout) if spec.soft_timeout else None,
         object=key.name,
     )
     payload = {"args": spec.args, "kwargs": spec.kwargs}

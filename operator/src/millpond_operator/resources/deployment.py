@@ -16,6 +16,7 @@ from typing import Any
 
 from millpond_api import LABEL_BUSY, LABEL_POOL, LABEL_VERSION
 from millpond_api.durations import parse_duration
+from millpond_api.quantities import parse_bytes
 from millpond_api.retry import RetryPolicy
 from millpond_api.v1alpha1 import WorkerPoolSpec
 
@@ -154,9 +155,24 @@ def _environment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str) -> list[dict
         "MILLPOND_POISON_LIMIT": str(spec.retry.max_lost_workers),
         "MILLPOND_GRACE": f"{parse_duration(spec.shutdown.grace_period):g}",
         "MILLPOND_HTTP_PORT": str(HTTP_PORT),
+        **_isolation(spec),
     }
     pod_name = {"name": "MILLPOND_WORKER", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
     return [*({"name": name, "value": value} for name, value in plain.items()), pod_name]
+
+
+def _isolation(spec: WorkerPoolSpec) -> dict[str, str]:
+    """Only what the pool says: a variable more would be another template, and every worker would be replaced."""
+    isolation, timeouts = spec.isolation, spec.timeouts
+    wanted = {
+        "SOFT_TIMEOUT": timeouts.soft and f"{parse_duration(timeouts.soft):g}",
+        "TIMEOUT": timeouts.hard and f"{parse_duration(timeouts.hard):g}",
+        "ISOLATION": "" if isolation.mode == "Auto" else isolation.mode.lower(),
+        "PROCESS_MEMORY": isolation.memory_limit and str(parse_bytes(isolation.memory_limit)),
+        "PROCESS_TASKS": isolation.recycle_after_tasks and str(isolation.recycle_after_tasks),
+        "PROCESS_RECYCLE_MEMORY": isolation.recycle_above_memory and str(parse_bytes(isolation.recycle_above_memory)),
+    }
+    return {f"MILLPOND_{name}": value for name, value in wanted.items() if value}
 
 
 def merge(base: Any, over: Any) -> Any:
