@@ -121,14 +121,6 @@ async def test_many_are_stored_in_full_and_in_order(client: Client, connection: 
         assert json.loads(message.data)["args"] == [sequence - 1]
 
 
-async def test_many_into_a_full_queue_say_how_many_got_in(nats_server: NatsServer, namespace: str) -> None:
-    await ensure_pool(nats_server.url, QueueConfig(namespace, "mill", max_depth=10))
-    async with Client.connect(nats_server.url, namespace=namespace) as client:
-        with pytest.raises(QueueFull, match="10 of 25 tasks were submitted"):
-            await client.submit_many("mill", "noop", [[]] * 25)
-    assert await queue_depth(nats_server.url, namespace, "mill") == 10
-
-
 async def test_delayed_task_waits_and_then_arrives_once(
     client: Client, connection: Connection, pool: QueueConfig
 ) -> None:

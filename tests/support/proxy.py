@@ -20,6 +20,8 @@ class Proxy:
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _open: asyncio.Event = field(default_factory=asyncio.Event)
     _refusing: bool = False
+    _fatal: bytes = b""
+    cuts: int = 0
 
     async def start(self) -> "Proxy":
         self._open.set()
@@ -33,8 +35,13 @@ class Proxy:
 
     def cut(self) -> None:
         """End every connection without a word; clients may come again at once."""
+        self.cuts += 1
         for writer in self._writers:
             writer.transport.abort()
+
+    def cut_at_answer(self, marker: bytes) -> None:
+        """Once: cut instead of passing on what the server says with `marker` in it. It is done, and nobody hears it."""
+        self._fatal = marker
 
     def refuse(self) -> None:
         """Cut, and let nobody in: for its party the server is gone; for the server its party has died."""
@@ -66,7 +73,10 @@ class Proxy:
             self._writers.add(out)
             try:
                 await asyncio.wait(
-                    [asyncio.create_task(self._pump(*pair)) for pair in ((reader, out), (there, writer))],
+                    [
+                        asyncio.create_task(self._pump(reader, out, from_server=False)),
+                        asyncio.create_task(self._pump(there, writer, from_server=True)),
+                    ],
                     return_when=asyncio.FIRST_COMPLETED,
                 )
             finally:
@@ -79,9 +89,13 @@ class Proxy:
             self._writers.discard(writer)
             writer.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_server: bool) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK):
                 await self._open.wait()
+                if from_server and self._fatal and self._fatal in data:
+                    self._fatal = b""
+                    self.cut()
+                    return
                 writer.write(data)
                 await writer.drain()

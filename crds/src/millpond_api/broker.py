@@ -56,6 +56,7 @@ def delayed_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
         "storage": storage,
         "num_replicas": replicas,
         "allow_msg_schedules": True,
+        "allow_atomic": True,
         "allow_msg_ttl": True,
         "allow_direct": True,
         "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
@@ -123,6 +124,7 @@ def pool_stream(queue: QueueConfig) -> dict[str, Any]:
         "max_age": int(queue.max_age * NANOSECONDS),
         "duplicate_window": int(min(DUPLICATE_WINDOW, queue.max_age or DUPLICATE_WINDOW) * NANOSECONDS),
         "allow_direct": True,
+        "allow_atomic": True,
         "republish": {
             "src": subjects.tasks_all(ns, pool),
             "dest": subjects.wake_all(ns, pool),

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 ERR_WRONG_SEQUENCE = 10071
 ERR_MAXIMUM_REACHED = 10077
 ERR_STREAM_NOT_FOUND = 10059
+ERR_BATCH_DISABLED = 10174
+ERR_BATCH_INCOMPLETE = 10176
+ERR_BATCH_DUPLICATE = 10201
+ERR_BATCH_TOO_MANY = 10210
 
 
 class TransportError(Exception):
@@ -36,6 +40,10 @@ class StreamMissing(TransportError):
 
 class Refused(TransportError):
     """The server said no for another reason; nothing was stored."""
+
+
+class Duplicate(TransportError):
+    """A message id of the batch is known to the stream (or stands in the batch twice); none of the batch was stored."""
 
 
 class Unconfirmed(TransportError):
@@ -108,5 +116,12 @@ def make_refusal(error: Mapping[str, object]) -> TransportError:
         return QueueFull(text)
     if kind == ERR_STREAM_NOT_FOUND:
         return StreamMissing(text)
+    if kind == ERR_BATCH_DUPLICATE:
+        return Duplicate(text)
+    if kind in (ERR_BATCH_INCOMPLETE, ERR_BATCH_TOO_MANY):
+        # The connection broke amid the batch, or 50 others are under way: a new batch may pass.
+        return Unconfirmed(text)
+    if kind == ERR_BATCH_DISABLED:
+        return Refused(f"{text}: the operator is older than this SDK, its streams take no batches; upgrade it")
     # Other 503s are a server that starts, elects a leader or is overloaded: it may be different in a moment.
     return Unconfirmed(text) if code == 503 else Refused(f"{text} (JetStream error {kind})")

@@ -9,25 +9,19 @@ import asyncio
 import contextlib
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, Unpack
 
 from millpond_api import subjects
-from millpond_api.events import TaskEvent, utc_now
-from millpond_api.lifecycle import TaskState
+from millpond_api.events import utc_now
 
-from millpond import transport as wire
-from millpond.errors import BrokerRefused, NotConnected, PoolNotFound, PriorityNotFound, QueueFull
+from millpond.errors import NotConnected, QueueFull
 from millpond.handle import TaskHandle, broker_errors
-from millpond.submission import Options, Submission, check_options, class_of, make_body, make_submission
-from millpond.transport import Hooks, Publish, Transport
+from millpond.sending import Sender
+from millpond.submission import Options, check_options, class_of, make_batches, make_body, make_submission
+from millpond.transport import Hooks, Transport
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
-SUBMIT_TIMEOUT = 30.0
-"""Seconds that a submission is tried again while the broker does not answer: longer than a restart of the server, well
-inside the 120 s in which the server drops copies."""
-PIPELINE = 512
-"""Submissions under way at once in `submit_many`: enough to hide the round trip, few enough for the server's inbox."""
 
 
 class Client:
@@ -37,7 +31,7 @@ class Client:
         self.transport = transport
         self.namespace = namespace
         self._waiters: set[asyncio.Event] = set()
-        self._known: set[tuple[str, str]] = set()
+        self._sender = Sender(transport, namespace, self.check_open)
         self._closed = False
 
     @classmethod
@@ -78,31 +72,43 @@ class Client:
         """
         check_options(options)
         submission = make_submission(task_id or new_id(), handler, make_body(args, kwargs), options, utc_now())
-        await self._check_class(pool, submission.envelope.task_class)
-        return await self._send(pool, submission)
+        await self._sender.check_class(pool, submission.envelope.task_class)
+        await self._sender.send(pool, submission)
+        return TaskHandle(self, pool, submission.envelope.id)
 
     async def submit_many(
-        self, pool: str, handler: str, many: Iterable[Sequence[Any]], **options: Unpack[Options]
+        self,
+        pool: str,
+        handler: str,
+        many: Iterable[Sequence[Any]],
+        *,
+        task_ids: Iterable[str] | None = None,
+        **options: Unpack[Options],
     ) -> list[TaskHandle]:
-        """Submit one task for each list of arguments, many under way at once; the handles come in the same order.
+        """Submit one task for each list of arguments, all or none of them; the handles come in the same order.
 
-        Everything is checked before the first is sent. If the queue fills up, QueueFull says how many got in.
+        Everything is checked before the first is sent. Up to 1,000 tasks with 16 MiB of arguments are one atomic batch;
+        more go in several, one after the other: when the queue has no room for one, QueueFull says how many tasks
+        are in. With `task_ids` (one for each task) it may be repeated: what is there already is not submitted again.
         """
         check_options(options)
-        now = utc_now()
-        submissions = [make_submission(new_id(), handler, make_body(args, None), options, now) for args in many]
-        await self._check_class(pool, class_of(options))
-        handles: list[TaskHandle] = []
-        for start in range(0, len(submissions), PIPELINE):
-            batch = submissions[start : start + PIPELINE]
-            sent = await asyncio.gather(*(self._send(pool, one) for one in batch), return_exceptions=True)
-            handles += [one for one in sent if isinstance(one, TaskHandle)]
-            failed = next((one for one in sent if isinstance(one, BaseException)), None)
-            if isinstance(failed, QueueFull):
-                raise QueueFull(f"{failed} ({len(handles)} of {len(submissions)} tasks were submitted)") from failed
-            if failed:
-                raise failed
-        return handles
+        now, arguments = utc_now(), list(many)
+        ids = [new_id() for _ in arguments] if task_ids is None else list(task_ids)
+        if len(set(ids)) != len(arguments) or len(ids) != len(arguments):
+            raise ValueError(f"{len(ids)} task_ids ({len(set(ids))} different ones) for {len(arguments)} tasks")
+        submissions = [
+            make_submission(task_id, handler, make_body(args, None), options, now)
+            for task_id, args in zip(ids, arguments, strict=True)
+        ]
+        await self._sender.check_class(pool, class_of(options))
+        stored = 0
+        for batch in make_batches(submissions):
+            try:
+                await self._sender.send_batch(pool, batch)
+            except QueueFull as error:
+                raise QueueFull(f"{error} ({stored} of {len(submissions)} tasks were submitted)") from error
+            stored += len(batch)
+        return [TaskHandle(self, pool, task_id) for task_id in ids]
 
     def handle(self, pool: str, task_id: str) -> TaskHandle:
         """The handle of a task that was submitted before, here or elsewhere."""
@@ -130,85 +136,6 @@ class Client:
         self._closed = True
         await self.transport.close()
         self._wake_all()
-
-    async def _send(self, pool: str, submission: Submission) -> TaskHandle:
-        """Store the submission under its id, which makes trying again safe."""
-        handle = TaskHandle(self, pool, submission.envelope.id)
-        send = self._schedule if submission.at else self._publish
-        try:
-            await self._until_confirmed(f"task {handle.id}", lambda: send(pool, submission))
-        except wire.QueueFull as error:
-            raise QueueFull(
-                f"the queue of pool {pool} is full: wait, give it workers, or raise spec.queue.maxDepth"
-            ) from error
-        except wire.StreamMissing as error:
-            self._known.clear()
-            raise self._no_pool(pool) from error
-        except wire.TransportError as error:
-            raise BrokerRefused(f"NATS refused task {handle.id}: {error}") from error
-        return handle
-
-    async def _until_confirmed(self, what: str, attempt: Callable[[], Awaitable[None]]) -> None:
-        """Run `attempt` until the broker answers; NotConnected when it has not within SUBMIT_TIMEOUT."""
-        clock = asyncio.get_running_loop().time
-        give_up = clock() + SUBMIT_TIMEOUT
-        while True:
-            self.check_open()
-            try:
-                return await attempt()
-            except wire.Unconfirmed as error:
-                if clock() > give_up:
-                    raise NotConnected(
-                        f"NATS has not confirmed {what} within {SUBMIT_TIMEOUT:g} s ({error}): it may or may not be "
-                        "stored; check the server, then submit it again under the same task_id"
-                    ) from error
-            # A server that is just starting answers at once with an error: do not spin on it.
-            await asyncio.sleep(0.25)
-
-    async def _publish(self, pool: str, submission: Submission) -> None:
-        envelope = submission.envelope
-        subject = subjects.tasks(self.namespace, pool, envelope.task_class)
-        options = Publish(msg_id=envelope.id)
-        await self.transport.publish_stored(subject, submission.body, headers=submission.headers, options=options)
-
-    async def _schedule(self, pool: str, submission: Submission) -> None:
-        """Store the schedule (that is the commit), then say so in the log, for whoever looks at it."""
-        envelope, at = submission.envelope, submission.at
-        assert at is not None
-        target = subjects.due(self.namespace, pool, envelope.task_class)
-        await self.transport.schedule(
-            envelope.id, target, submission.body, headers=submission.headers, at=at, msg_id=envelope.id
-        )
-        event = TaskEvent(state=TaskState.SCHEDULED, at=utc_now(), handler=envelope.handler, next_at=at)
-        log = subjects.task_events(self.namespace, pool, envelope.id)
-        # Fenced: the task has a log already (a second submission, or it was quick). That log is right.
-        with contextlib.suppress(wire.Fenced):
-            await self.transport.publish_stored(log, event.encode(), options=Publish(expected=0))
-
-    async def _check_class(self, pool: str, priority: str) -> None:
-        """The pool has a consumer for this class (asked once per class): the stream alone would store any class."""
-        if (pool, priority) in self._known:
-            return
-        name = f"CONSUMER.INFO.{subjects.pool_stream(self.namespace, pool)}.{subjects.consumer(priority)}"
-
-        async def look() -> None:
-            await self.transport.api(name)
-
-        try:
-            await self._until_confirmed(f"that pool {pool} exists", look)
-        except wire.StreamMissing as error:
-            raise self._no_pool(pool) from error
-        except wire.Refused as error:
-            raise PriorityNotFound(
-                f"pool {pool} has no class {priority!r} ({error}): use one of its spec.queue.classes as priority"
-            ) from error
-        self._known.add((pool, priority))
-
-    def _no_pool(self, pool: str) -> PoolNotFound:
-        return PoolNotFound(
-            f"namespace {self.namespace} has no pool {pool}: create the WorkerPool, or check both names "
-            "(kubectl get workerpools)"
-        )
 
 
 def new_id() -> str:

@@ -50,6 +50,12 @@ def check_options(options: Options) -> Options:
     return options
 
 
+BATCH_TASKS = 1000
+"""Tasks of one atomic batch: nats-server's own bound (ADR-50)."""
+BATCH_BYTES = 16 * 1024 * 1024
+"""Arguments of one atomic batch: the server keeps a batch aside until its last message is there."""
+
+
 @dataclass(frozen=True)
 class Submission:
     """A task ready to be sent; `at` is its time when it is delayed."""
@@ -104,6 +110,23 @@ def make_submission(task_id: str, handler: str, body: bytes, options: Options, n
         soft_timeout=positive(options.get("soft_timeout"), "soft_timeout"),
     )
     return Submission(envelope, body, at)
+
+
+def make_batches(submissions: Sequence[Submission]) -> list[list[Submission]]:
+    """The submissions in order, cut into batches that are stored as a whole: BATCH_TASKS and BATCH_BYTES at most.
+
+    A delayed task goes to another stream than one for now, and a batch is one stream's, so both are never mixed.
+    """
+    batches: list[list[Submission]] = []
+    size = 0
+    for one in submissions:
+        size += len(one.body)
+        last = batches[-1] if batches else []
+        if not last or len(last) == BATCH_TASKS or size > BATCH_BYTES or (last[0].at is None) != (one.at is None):
+            batches.append([])
+            size = len(one.body)
+        batches[-1].append(one)
+    return batches
 
 
 def class_of(options: Options) -> str:

@@ -12,9 +12,9 @@ import contextlib
 import itertools
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import nats
 import nats.errors
@@ -24,6 +24,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as Inner
 
 from millpond.answers import (
+    Duplicate,
     Fenced,
     Message,
     QueueFull,
@@ -37,11 +38,14 @@ from millpond.answers import (
     read_sequence,
     read_stored,
 )
+from millpond.outgoing import Outgoing, make_batch, make_schedule
 
 __all__ = [
+    "Duplicate",
     "Fenced",
     "Hooks",
     "Message",
+    "Outgoing",
     "Publish",
     "QueueFull",
     "Refused",
@@ -51,6 +55,7 @@ __all__ = [
     "Transport",
     "TransportError",
     "Unconfirmed",
+    "make_schedule",
 ]
 
 TIMEOUT = 5.0
@@ -59,8 +64,6 @@ _SWEEP = 0.25
 """Seconds between looks for requests past their time: one timer for all is cheaper than one each."""
 PAGE, PAGE_TIMEOUT = 256, 30.0
 """Messages read at once of a long range (some 3 KiB each), and seconds that this may take over a forwarded port."""
-SCHEDULE_TTL = "168h"
-"""How long a due message may wait in MILLPOND_DELAYED for its pool's stream to take it."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -221,13 +224,31 @@ class Transport:
     ) -> int:
         """Publish into a stream; returns the stored sequence (that of the first one for a duplicate `msg_id`)."""
         options = options or Publish()
-        # A dictionary of our own: nats-py may change what it is handed.
-        sent = dict(headers or {})
-        if options.msg_id:
-            sent[subjects.HEADER_MSG_ID] = options.msg_id
+        sent = Outgoing(subject, body, headers or {}, options.msg_id).wire_headers()
         if options.expected is not None:
             sent[subjects.HEADER_EXPECTED_SEQUENCE] = str(options.expected)
-        answer = await self._ask(subject, body, sent or None, options.timeout)
+        return await self._ask_stored(subject, body, sent, options.timeout)
+
+    async def store(self, message: Outgoing) -> int:
+        """The same for a message that is made already."""
+        return await self._ask_stored(message.subject, message.body, message.wire_headers(), TIMEOUT)
+
+    async def publish_batch(self, messages: Sequence[Outgoing], timeout: float = TIMEOUT) -> None:
+        """Store all of them, for one stream and in this order, or none (at most 1,000: the server's bound).
+
+        `Duplicate` when a `msg_id` is known already; `QueueFull`, `Refused` and `Unconfirmed` are as for one message.
+        """
+        # One that is sent while the connection is away would be kept and sent later, when nobody waits for it.
+        if not self._connection.is_connected:
+            await self._await_connection(timeout)
+        *before, last = make_batch(secrets.token_hex(16), messages)
+        for message in before:
+            with _sending(self._connection, message.subject, len(message.body)):
+                await self._connection.publish(message.subject, message.body, headers=message.wire_headers())
+        await self._ask_stored(last.subject, last.body, last.wire_headers(), timeout)
+
+    async def _ask_stored(self, subject: str, body: bytes, headers: dict[str, str], timeout: float) -> int:
+        answer = await self._ask(subject, body, headers or None, timeout)
         if answer.status == "503":
             raise StreamMissing(f"no stream takes {subject}: is the pool (and its operator) there?")
         return read_sequence(answer)
@@ -278,15 +299,8 @@ class Transport:
         self, task_id: str, target: str, body: bytes, *, headers: Mapping[str, str], at: datetime, msg_id: str
     ) -> int:
         """Store a message that the server writes to `target` (a subject of `subjects.due`) at `at`."""
-        # RFC 3339 without a fraction would be up to a second early: round up to the next millisecond instead.
-        moment = at.astimezone(UTC) + timedelta(microseconds=999)
-        sent = {
-            **headers,
-            subjects.HEADER_SCHEDULE: f"@at {moment.strftime('%Y-%m-%dT%H:%M:%S')}.{moment.microsecond // 1000:03d}Z",
-            subjects.HEADER_SCHEDULE_TARGET: target,
-            subjects.HEADER_SCHEDULE_TTL: SCHEDULE_TTL,
-        }
-        return await self.publish_stored(subjects.later(task_id), body, headers=sent, options=Publish(msg_id=msg_id))
+        message = Outgoing(subjects.later(task_id), body, headers, msg_id)
+        return await self.store(make_schedule(message, target, at))
 
     async def purge_later(self, task_id: str) -> int:
         """Take back a task's schedule; returns how many there were (0 or 1)."""
@@ -334,13 +348,9 @@ class Transport:
         pending = _Pending(loop.create_future(), take, loop.time() + timeout)
         self._pending[token] = pending
         try:
-            await self._connection.publish(subject, body, f"{self._prefix}.{token}", headers)
+            with _sending(self._connection, subject, len(body)):
+                await self._connection.publish(subject, body, f"{self._prefix}.{token}", headers)
             await pending.future
-        except nats.errors.MaxPayloadError:
-            limit = self._connection.max_payload
-            raise Refused(f"{len(body)} bytes for {subject}: the server takes at most {limit}") from None
-        except nats.errors.Error as error:
-            raise Unconfirmed(f"{subject}: {error}") from error
         finally:
             self._pending.pop(token, None)
 
@@ -384,6 +394,17 @@ class Transport:
             for pending in list(self._pending.values()):
                 if pending.expires < now and not pending.future.done():
                     pending.future.set_exception(Unconfirmed("no answer from NATS in time"))
+
+
+@contextlib.contextmanager
+def _sending(connection: Connection, subject: str, size: int) -> Iterator[None]:
+    """Turns what a publish raises into typed errors."""
+    try:
+        yield
+    except nats.errors.MaxPayloadError:
+        raise Refused(f"{size} bytes for {subject}: the server takes at most {connection.max_payload}") from None
+    except nats.errors.Error as error:
+        raise Unconfirmed(f"{subject}: {error}") from error
 
 
 def _message(msg: Msg) -> Message:

@@ -17,14 +17,16 @@ from millpond_api.broker import QueueConfig
 
 from millpond_operator.cluster_key import PoolKey
 
-_UPDATABLE = ("max_msgs", "max_age", "num_replicas", "duplicate_window", "metadata")
+_UPDATABLE = ("max_msgs", "max_age", "num_replicas", "duplicate_window", "metadata", "allow_atomic")
+_SHARED_UPDATABLE = ("allow_atomic",)
+"""What a shared stream of an older release lacks. Its limits are left alone: somebody may have set them by hand."""
 _PAGE = 256
 META_UID = "millpond.dev/pool-uid"
 META_RECLAIM = "millpond.dev/reclaim-policy"
 
 
 async def ensure_shared(transport: Transport, storage: str, replicas: int) -> None:
-    """The streams that all pools share exist."""
+    """The streams that all pools share exist, and can do what this release needs."""
     for shape in (
         shapes.events_stream(storage, replicas),
         shapes.delayed_stream(storage, replicas),
@@ -32,8 +34,11 @@ async def ensure_shared(transport: Transport, storage: str, replicas: int) -> No
         shapes.ledger_stream(storage, replicas),
         shapes.history_stream(storage, replicas),
     ):
-        if await _read(transport, shape["name"]) is None:
+        known = await _read(transport, shape["name"])
+        if known is None:
             await transport.api(f"STREAM.CREATE.{shape['name']}", shape)
+        else:
+            await _update(transport, known["config"], {key: shape.get(key) for key in _SHARED_UPDATABLE})
 
 
 async def ensure_pool(transport: Transport, queue: QueueConfig) -> None:
@@ -46,12 +51,15 @@ async def ensure_pool(transport: Transport, queue: QueueConfig) -> None:
         shape["sources"][0]["opt_start_time"] = datetime.now(UTC).isoformat()
         await transport.api(f"STREAM.CREATE.{name}", shape)
     else:
-        config: dict[str, Any] = known["config"]
-        changed = {key: shape[key] for key in _UPDATABLE if not _same(config.get(key), shape[key])}
-        if changed:
-            await transport.api(f"STREAM.UPDATE.{name}", config | changed)
+        await _update(transport, known["config"], {key: shape[key] for key in _UPDATABLE})
     for task_class in queue.classes:
         await _ensure_consumer(transport, name, shapes.class_consumer(queue, task_class))
+
+
+async def _update(transport: Transport, config: dict[str, Any], wanted: dict[str, Any]) -> None:
+    changed = {key: value for key, value in wanted.items() if not _same(config.get(key), value)}
+    if changed:
+        await transport.api(f"STREAM.UPDATE.{config['name']}", config | changed)
 
 
 async def delete_pool(transport: Transport, key: PoolKey) -> bool:
