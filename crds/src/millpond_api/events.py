@@ -5,6 +5,7 @@ milliseconds. Unknown fields are ignored, so an older side reads a newer side's 
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -132,6 +133,19 @@ class RpcAnswer(Wire):
     in_flight: int = 0
 
 
+def _read_system_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+_read_clock: Callable[[], datetime] = _read_system_clock
+
+
 def utc_now() -> datetime:
     """Now, in UTC. For edges only: decisions take `now` as an argument."""
-    return datetime.now(UTC)
+    return _read_clock()
+
+
+def set_clock(read: Callable[[], datetime] | None) -> None:
+    """What `utc_now` reads in this process from now on; None: the system's clock. For tests with virtual time."""
+    global _read_clock  # noqa: PLW0603  # one clock for a process, as the system's is
+    _read_clock = read or _read_system_clock

@@ -19,9 +19,7 @@ from datetime import UTC, datetime
 import nats
 import nats.errors
 from millpond_api import subjects
-from nats.aio.client import Client as Connection
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription as Inner
+from nats.aio.client import Client as NatsLink
 
 from millpond.answers import (
     Duplicate,
@@ -38,6 +36,7 @@ from millpond.answers import (
     read_sequence,
     read_stored,
 )
+from millpond.link import Arrived, Link, LinkSubscription, make_link
 from millpond.outgoing import Outgoing, make_batch, make_schedule
 
 __all__ = [
@@ -96,38 +95,38 @@ class _Pending:
 class Subscription:
     """A core subscription; `close` ends it."""
 
-    def __init__(self, inner: Inner) -> None:
+    def __init__(self, inner: LinkSubscription) -> None:
         self._inner = inner
 
     async def close(self) -> None:
         # A closed connection has already forgotten the subscription.
-        with contextlib.suppress(nats.errors.Error):
+        with contextlib.suppress(nats.errors.Error, OSError):
             await self._inner.unsubscribe()
 
     async def drain(self) -> None:
         """End it; when this returns, everything that the server had sent has been handed to the callback."""
         with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
-            await self._inner.drain()  # type: ignore[no-untyped-call]
+            await self._inner.drain()
 
 
 @dataclass
 class Transport:
     """A connected transport; make it with `connect`. Belongs to the event loop that made it."""
 
-    _connection: Connection
+    _connection: Link
     _hooks: Hooks
     _prefix: str = field(default_factory=lambda: f"_INBOX.{secrets.token_hex(8)}")
     _tokens: "itertools.count[int]" = field(default_factory=itertools.count)
     _pending: dict[str, _Pending] = field(default_factory=dict)
     _connected: asyncio.Event = field(default_factory=asyncio.Event)
-    _sweeper: "asyncio.Task[None] | None" = None
+    _sweeper: asyncio.TimerHandle | None = None
 
     @classmethod
     async def connect(
         cls, url: str, name: str, *, hooks: Hooks | None = None, timeout: float | None = None
     ) -> "Transport":
         """Connected to `url`, trying for `timeout` seconds (None: for ever); `Unconfirmed` when it could not be."""
-        connection = Connection()
+        connection = make_link(url, NatsLink)
         transport = cls(connection, hooks or Hooks())
         try:
             async with asyncio.timeout(timeout):
@@ -136,7 +135,7 @@ class Transport:
                     name=name,
                     # The default gives up after 60 tries; a worker outlives any outage of the broker.
                     max_reconnect_attempts=-1,
-                    reconnect_time_wait=0.25,  # type: ignore[arg-type]  # annotated int, used as seconds of any kind
+                    reconnect_time_wait=0.25,
                     ping_interval=10,
                     connect_timeout=5,
                     # Subjects are built by millpond_api.subjects, which has checked every token already.
@@ -151,7 +150,6 @@ class Transport:
             raise Unconfirmed(f"no NATS server answers at {url} within {timeout:g} s ({reason})") from None
         transport._connected.set()
         await connection.subscribe(f"{transport._prefix}.*", cb=transport._on_answer)
-        transport._sweeper = asyncio.create_task(transport._sweep(), name="millpond-transport-sweep")
         return transport
 
     @property
@@ -193,7 +191,7 @@ class Transport:
         With a `limit` the server ends it by itself after that many messages: what comes then costs nobody anything.
         """
 
-        async def deliver(msg: Msg) -> None:
+        async def deliver(msg: Arrived) -> None:
             await callback(_message(msg))
 
         inner = await self._connection.subscribe(subject, queue=queue, cb=deliver)
@@ -347,6 +345,8 @@ class Transport:
         loop = asyncio.get_running_loop()
         pending = _Pending(loop.create_future(), take, loop.time() + timeout)
         self._pending[token] = pending
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(_SWEEP, self._sweep)
         try:
             with _sending(self._connection, subject, len(body)):
                 await self._connection.publish(subject, body, f"{self._prefix}.{token}", headers)
@@ -362,7 +362,7 @@ class Transport:
         except TimeoutError:
             raise Unconfirmed(f"not connected to NATS for {timeout:g} s: {self._connection.last_error}") from None
 
-    async def _on_answer(self, msg: Msg) -> None:
+    async def _on_answer(self, msg: Arrived) -> None:
         # No entry: the one who asked has given up; the answer is dropped on purpose.
         pending = self._pending.get(msg.subject.rpartition(".")[2])
         if pending and not pending.future.done() and pending.take(_message(msg)):
@@ -385,27 +385,26 @@ class Transport:
             if not pending.future.done():
                 pending.future.set_exception(Unconfirmed(reason))
 
-    async def _sweep(self) -> None:
-        """Fail what waits longer than its timeout."""
+    def _sweep(self) -> None:
+        """Fail what waits longer than its timeout; look again while anything waits at all."""
         loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(_SWEEP)
-            now = loop.time()
-            for pending in list(self._pending.values()):
-                if pending.expires < now and not pending.future.done():
-                    pending.future.set_exception(Unconfirmed("no answer from NATS in time"))
+        now = loop.time()
+        for pending in list(self._pending.values()):
+            if pending.expires < now and not pending.future.done():
+                pending.future.set_exception(Unconfirmed("no answer from NATS in time"))
+        self._sweeper = loop.call_later(_SWEEP, self._sweep) if self._pending else None
 
 
 @contextlib.contextmanager
-def _sending(connection: Connection, subject: str, size: int) -> Iterator[None]:
+def _sending(connection: Link, subject: str, size: int) -> Iterator[None]:
     """Turns what a publish raises into typed errors."""
     try:
         yield
     except nats.errors.MaxPayloadError:
         raise Refused(f"{size} bytes for {subject}: the server takes at most {connection.max_payload}") from None
-    except nats.errors.Error as error:
+    except (nats.errors.Error, OSError) as error:
         raise Unconfirmed(f"{subject}: {error}") from error
 
 
-def _message(msg: Msg) -> Message:
+def _message(msg: Arrived) -> Message:
     return Message(msg.subject, msg.reply, msg.headers or {}, msg.data)
