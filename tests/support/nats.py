@@ -171,8 +171,8 @@ async def ensure_stream(connection: Connection, config: dict[str, Any]) -> dict[
 
 
 async def ensure_shared_streams(connection: Connection) -> None:
-    """The events, the delays, the dead letters and the ledger, which all pools share."""
-    for config in (broker.events_stream(), broker.delayed_stream(), broker.dead_stream(), broker.ledger_stream()):
+    """What all pools share."""
+    for config in broker.shared_streams():
         await ensure_stream(connection, config)
 
 

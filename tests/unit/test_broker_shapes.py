@@ -4,13 +4,7 @@ import pytest
 from millpond_api import broker, subjects
 from millpond_api.broker import NANOSECONDS, QueueConfig
 
-SHARED = [
-    broker.events_stream(),
-    broker.delayed_stream(),
-    broker.dead_stream(),
-    broker.ledger_stream(),
-    broker.history_stream(),
-]
+SHARED = list(broker.shared_streams())
 
 
 def covers(pattern: str, subject: str) -> bool:
@@ -37,6 +31,8 @@ QUEUE = QueueConfig("ns", "pool", classes=("high", "default"), max_depth=7, leas
         (broker.dead_stream(), subjects.dead("ns", "pool", "t")),
         (broker.ledger_stream(), subjects.ledger("ns", "pool")),
         (broker.history_stream(), subjects.history("ns", "pool")),
+        (broker.limits_stream(), subjects.limit("ns", "pool", "rate", "any key, even with . and *")),
+        (broker.parked_stream(), subjects.parked("ns", "pool", "customer-7")),
         (broker.pool_stream(QUEUE), subjects.tasks("ns", "pool", "default")),
     ],
     ids=lambda value: value if isinstance(value, str) else value["name"],

@@ -110,6 +110,41 @@ def history_stream(storage: str = "file", replicas: int = 1, max_age: float = 60
     }
 
 
+def limits_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
+    """The state of rates, places and unique keys: one message each, changed by compare-and-set, gone by its own TTL."""
+    return {
+        "name": subjects.STREAM_LIMITS,
+        "subjects": ["mp.limits.>"],
+        "retention": "limits",
+        "discard": "old",
+        "storage": storage,
+        "num_replicas": replicas,
+        "max_msgs_per_subject": 1,
+        "allow_msg_ttl": True,
+        "allow_direct": True,
+    }
+
+
+def parked_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
+    """Tasks that wait for a place of their concurrency key, a line for each: whoever frees a place moves the first."""
+    return {
+        "name": subjects.STREAM_PARKED,
+        "subjects": ["mp.parked.>"],
+        "retention": "limits",
+        "discard": "old",
+        "storage": storage,
+        "num_replicas": replicas,
+        "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
+        "allow_direct": True,
+    }
+
+
+def shared_streams(storage: str = "file", replicas: int = 1) -> tuple[dict[str, Any], ...]:
+    """What all pools share, in the order in which it is made."""
+    makers = (events_stream, delayed_stream, dead_stream, ledger_stream, history_stream, limits_stream, parked_stream)
+    return tuple(make(storage, replicas) for make in makers)
+
+
 def pool_stream(queue: QueueConfig) -> dict[str, Any]:
     """The pool's work queue. `max_msgs` with discard=new makes the bound the server's: a full queue refuses."""
     ns, pool = queue.namespace, queue.pool

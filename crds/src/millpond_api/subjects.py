@@ -5,6 +5,8 @@ id) may hold letters, digits, `-` and `_` only: a dot, a space or a wildcard in 
 messages, so `check_token` refuses it with a sentence.
 """
 
+import base64
+import hashlib
 import re
 from typing import NamedTuple
 
@@ -17,6 +19,8 @@ STREAM_DELAYED = "MILLPOND_DELAYED"
 STREAM_DEAD = "MILLPOND_DEAD"
 STREAM_LEDGER = "MILLPOND_LEDGER"
 STREAM_HISTORY = "MILLPOND_HISTORY"
+STREAM_LIMITS = "MILLPOND_LIMITS"
+STREAM_PARKED = "MILLPOND_PARKED"
 
 HEADER_ENVELOPE = "Mp-Envelope"
 """The envelope as one compact JSON object (see `envelope`); the message body is the payload."""
@@ -27,6 +31,7 @@ HEADER_EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 HEADER_BATCH = "Nats-Batch-Id"
 HEADER_BATCH_SEQUENCE = "Nats-Batch-Sequence"
 HEADER_BATCH_COMMIT = "Nats-Batch-Commit"
+HEADER_TTL = "Nats-TTL"
 HEADER_SCHEDULE = "Nats-Schedule"
 HEADER_SCHEDULE_TARGET = "Nats-Schedule-Target"
 HEADER_SCHEDULE_TTL = "Nats-Schedule-TTL"
@@ -125,6 +130,24 @@ def ledger(namespace: str, pool: str) -> str:
 def history(namespace: str, pool: str) -> str:
     """What the pool's forecast has learnt: the last message is all of it."""
     return f"mp.history.{namespace}.{pool}"
+
+
+def limit(namespace: str, pool: str, kind: str, key: str) -> str:
+    """The one message that holds the state of a limit: its last sequence is the lock (compare-and-set).
+
+    `kind` is rate, places or unique. A key is any text, so its digest stands in the subject.
+    """
+    return f"mp.limits.{kind}.{namespace}.{pool}.{digest(key)}"
+
+
+def parked(namespace: str, pool: str, key: str) -> str:
+    """Where the tasks of a concurrency key wait for a place, first come first served."""
+    return f"mp.parked.{namespace}.{pool}.{digest(key)}"
+
+
+def digest(key: str) -> str:
+    """A token of 26 characters for any text (130 bits of SHA-256: no two keys of a pool will ever share one)."""
+    return base64.b32encode(hashlib.sha256(key.encode(errors="surrogatepass")).digest())[:26].decode().lower()
 
 
 def beat(namespace: str, pool: str, worker: str) -> str:

@@ -7,6 +7,7 @@ Owns the meaning of statuses and JetStream error codes; `transport` sends, this 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 ERR_WRONG_SEQUENCE = 10071
 ERR_MAXIMUM_REACHED = 10077
@@ -15,6 +16,8 @@ ERR_BATCH_DISABLED = 10174
 ERR_BATCH_INCOMPLETE = 10176
 ERR_BATCH_DUPLICATE = 10201
 ERR_BATCH_TOO_MANY = 10210
+ERR_NO_MESSAGE = (10037, 10057)
+"""No message found to read; none found to delete."""
 
 
 class TransportError(Exception):
@@ -44,6 +47,10 @@ class Refused(TransportError):
 
 class Duplicate(TransportError):
     """A message id of the batch is known to the stream (or stands in the batch twice); none of the batch was stored."""
+
+
+class NoMessage(Refused):
+    """The stream holds no message of this sequence (any more)."""
 
 
 class Unconfirmed(TransportError):
@@ -76,6 +83,11 @@ class Stored:
     subject: str
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def stored(self) -> float:
+        """When the server stored it: epoch seconds of its clock."""
+        return datetime.fromisoformat(self.headers["Nats-Time-Stamp"]).timestamp()
 
 
 def read_stored(answer: Message) -> Stored:
@@ -123,5 +135,7 @@ def make_refusal(error: Mapping[str, object]) -> TransportError:
         return Unconfirmed(text)
     if kind == ERR_BATCH_DISABLED:
         return Refused(f"{text}: the operator is older than this SDK, its streams take no batches; upgrade it")
+    if kind in ERR_NO_MESSAGE:
+        return NoMessage(text)
     # Other 503s are a server that starts, elects a leader or is overloaded: it may be different in a moment.
     return Unconfirmed(text) if code == 503 else Refused(f"{text} (JetStream error {kind})")

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import math
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from millpond.answers import (
     Duplicate,
     Fenced,
     Message,
+    NoMessage,
     QueueFull,
     Refused,
     Stored,
@@ -44,6 +46,7 @@ __all__ = [
     "Fenced",
     "Hooks",
     "Message",
+    "NoMessage",
     "Outgoing",
     "Publish",
     "QueueFull",
@@ -67,11 +70,15 @@ PAGE, PAGE_TIMEOUT = 256, 30.0
 
 @dataclass(slots=True, frozen=True)
 class Publish:
-    """Conditions of a stored publish. `msg_id` dedupes within the stream's window; `expected` is the fence."""
+    """Conditions of a stored publish. `msg_id` dedupes within the stream's window; `expected` is the fence.
+
+    `ttl`: the server removes the message after so many seconds (a stream with `allow_msg_ttl`; 0: it stays).
+    """
 
     msg_id: str = ""
     expected: int | None = None
     timeout: float = TIMEOUT
+    ttl: float = 0.0
 
 
 @dataclass(slots=True)
@@ -225,6 +232,9 @@ class Transport:
         sent = Outgoing(subject, body, headers or {}, options.msg_id).wire_headers()
         if options.expected is not None:
             sent[subjects.HEADER_EXPECTED_SEQUENCE] = str(options.expected)
+        if options.ttl:
+            # The server counts whole seconds, at least one: rounded up, nothing goes before its time.
+            sent[subjects.HEADER_TTL] = f"{math.ceil(options.ttl)}s"
         return await self._ask_stored(subject, body, sent, options.timeout)
 
     async def store(self, message: Outgoing) -> int:
@@ -260,6 +270,32 @@ class Transport:
         """Every message that `stream` keeps of `subject`, oldest first (a task's log holds at most 32)."""
         ask = {"seq": 1, "next_by_subj": subject, "batch": 2 * subjects.EVENTS_PER_TASK}
         return await self._read_batch(stream, ask, timeout)
+
+    async def read_first(self, stream: str, subject: str, *, timeout: float = TIMEOUT) -> Stored | None:
+        """The oldest message of `subject`, None when there is none."""
+        found = await self._read_batch(stream, {"seq": 1, "next_by_subj": subject, "batch": 1}, timeout)
+        return found[0] if found else None
+
+    async def has_message(self, stream: str, sequence: int) -> bool:
+        """Whether the stream still holds this message. The leader says so: a copy that lags might not know it yet."""
+        try:
+            await self.api(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
+        except NoMessage:
+            return False
+        return True
+
+    async def delete_message(self, stream: str, sequence: int) -> bool:
+        """Take one message out of a stream; False when it was gone already."""
+        try:
+            await self.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
+        except NoMessage:
+            return False
+        return True
+
+    async def read_clock(self, stream: str) -> float:
+        """The time (epoch seconds) at the server that stamps this stream's messages."""
+        info = await self.api(f"STREAM.INFO.{stream}")
+        return datetime.fromisoformat(str(info["ts"])).timestamp()
 
     async def read_range(self, stream: str, subject: str, since: datetime | None = None) -> AsyncIterator[Stored]:
         """Every message of `subject` that was stored at or after `since`, oldest first, in pages."""

@@ -27,13 +27,7 @@ META_RECLAIM = "millpond.dev/reclaim-policy"
 
 async def ensure_shared(transport: Transport, storage: str, replicas: int) -> None:
     """The streams that all pools share exist, and can do what this release needs."""
-    for shape in (
-        shapes.events_stream(storage, replicas),
-        shapes.delayed_stream(storage, replicas),
-        shapes.dead_stream(storage, replicas),
-        shapes.ledger_stream(storage, replicas),
-        shapes.history_stream(storage, replicas),
-    ):
+    for shape in shapes.shared_streams(storage, replicas):
         known = await _read(transport, shape["name"])
         if known is None:
             await transport.api(f"STREAM.CREATE.{shape['name']}", shape)

@@ -1,0 +1,116 @@
+"""Rates and places as pure rules: what may start when, and that no interleaving gives a place twice."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from millpond_api.limits import (
+    Full,
+    Holder,
+    PlaceState,
+    Rate,
+    RateState,
+    give_place,
+    next_tat,
+    parse_rate,
+    room,
+    say_full,
+    start_times,
+    take_place,
+)
+
+rates = st.builds(
+    Rate, count=st.integers(1, 1000), seconds=st.sampled_from([1.0, 10.0, 60.0]), burst=st.integers(1, 20)
+)
+asks = st.lists(st.tuples(st.floats(0, 5), st.integers(1, 30)), min_size=1, max_size=40)
+"""(seconds since the ask before, starts asked for): what any workers, in any order, made of it."""
+
+
+def serve(rate: Rate, asks: list[tuple[float, int]]) -> list[float]:
+    """Every start that the server's order of these asks leads to."""
+    now, tat, starts = 1_800_000_000.0, 0.0, []
+    for pause, count in asks:
+        now += pause
+        starts += start_times(rate, tat, now, count)
+        tat = next_tat(RateState(tat=tat, count=count, interval=rate.interval), now)
+    return sorted(starts)
+
+
+@given(rates, asks)
+def test_no_window_holds_more_starts_than_rate_and_burst_allow(rate: Rate, asks: list[tuple[float, int]]) -> None:
+    starts = serve(rate, asks)
+    for first in range(len(starts)):
+        for last in range(first, len(starts)):
+            window = starts[last] - starts[first]
+            # Epoch seconds as floats are exact to a quarter of a microsecond.
+            assert last - first + 1 <= window / rate.interval + rate.burst + 1e-3
+
+
+@given(rates, st.integers(1, 200))
+def test_a_rate_that_is_always_asked_for_is_fully_used(rate: Rate, count: int) -> None:
+    starts = serve(rate, [(0.0, count)])
+    late = max(0, count - rate.burst) * rate.interval
+    assert starts[-1] - starts[0] == pytest.approx(late, abs=1e-5)
+
+
+@given(rates, st.floats(0, 100), st.floats(0, 100))
+def test_room_is_the_number_of_starts_until_then(rate: Rate, tat: float, until: float) -> None:
+    fit = room(rate, tat, until)
+    starts = start_times(rate, tat, 0.0, fit + 1)
+    assert all(start <= until + 1e-6 for start in starts[:fit])
+    assert starts[fit] > until - 1e-6
+
+
+@pytest.mark.parametrize(
+    ("text", "interval"), [("100/s", 0.01), ("5/m", 12.0), ("1/10s", 10.0), ("7200/h", 0.5), ("1/90m", 5400.0)]
+)
+def test_a_rate_is_read_as_written(text: str, interval: float) -> None:
+    assert parse_rate(text).interval == pytest.approx(interval)
+
+
+@pytest.mark.parametrize("text", ["", "100", "0/s", "1/0s", "-1/s", "1.5/s", "10/d", "10 / s", "10/s/s"])
+def test_what_is_no_rate_is_refused_with_the_form(text: str) -> None:
+    with pytest.raises(ValueError, match="such as 100/s"):
+        parse_rate(text)
+
+
+steps = st.lists(st.tuples(st.sampled_from(["take", "give"]), st.integers(0, 8)), max_size=60)
+
+
+@given(st.integers(1, 4), steps)
+def test_never_more_holders_than_places_and_each_once(limit: int, steps: list[tuple[str, int]]) -> None:
+    state, inside = PlaceState(), set()
+    for step, number in steps:
+        task = f"t{number}"
+        if step == "give":
+            state, inside = give_place(state, frozenset({task})), inside - {task}
+            continue
+        taken = take_place(state, Holder(task=task, message=number + 1), limit)
+        if isinstance(taken, Full):
+            assert task not in inside
+            assert len(inside) == limit
+            continue
+        state, inside = taken, inside | {task}
+        assert len(state.holders) == len(inside) <= limit
+        assert {holder.task for holder in state.holders} == inside
+
+
+def test_a_redelivered_task_takes_over_its_own_place() -> None:
+    state = PlaceState(holders=(Holder(task="a", message=3),))
+    assert take_place(state, Holder(task="a", message=3), 1) is state
+    moved = take_place(state, Holder(task="a", message=9), 1)
+    assert isinstance(moved, PlaceState)
+    assert moved.holders == (Holder(task="a", message=9),)
+
+
+def test_who_has_a_place_keeps_it_when_the_limit_is_lowered() -> None:
+    state = PlaceState(holders=(Holder(task="a", message=1), Holder(task="b", message=2)))
+    assert take_place(state, Holder(task="a", message=1), 1) is state
+    assert isinstance(take_place(state, Holder(task="c", message=3), 1), Full)
+    one_left = give_place(state, frozenset({"a"}))
+    assert isinstance(take_place(one_left, Holder(task="c", message=3), 1), Full)
+
+
+def test_the_sentence_names_the_key_the_places_and_the_holders() -> None:
+    assert say_full("customer-7", 1, (Holder(task="a"),)) == "waits for 1 of 1 places of key customer-7, held by task a"
+    many = tuple(Holder(task=name) for name in "abcd")
+    assert say_full("k", 4, many) == "waits for one of 4 places of key k, held by tasks a, b, c and others"
