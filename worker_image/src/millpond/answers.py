@@ -4,10 +4,11 @@ Owns the meaning of statuses and JetStream error codes; `transport` sends, this 
 `transport`, which offers them together with what raises them.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+
+import orjson
 
 ERR_WRONG_SEQUENCE = 10071
 ERR_MAXIMUM_REACHED = 10077
@@ -111,7 +112,7 @@ def is_absent(answer: Message, stream: str) -> bool:
 def read_sequence(answer: Message) -> int:
     """The sequence in a publish answer; the typed error it stands for otherwise."""
     try:
-        reply = json.loads(answer.body)
+        reply = orjson.loads(answer.body)
     except ValueError:
         raise Unconfirmed(f"not a stream's answer: {answer.body[:80]!r}") from None
     if "error" in reply:

@@ -8,6 +8,11 @@ subjects, headers and bytes and knows nothing of tasks, so everything above it i
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+from millpond.answers import Message
+
+Listener = Callable[[Message], None]
+"""What a message is handed to at once, in the order of arrival; it must not block."""
+
 
 class Arrived(Protocol):
     """A message as a link hands it over."""
@@ -71,3 +76,19 @@ def make_link(url: str, default: Callable[[], Any]) -> Link:
     make = _MAKERS.get(url.partition("://")[0])
     link: Link = make(url) if make else default()
     return link
+
+
+async def listen(link: Link, subject: str, listener: Listener) -> LinkSubscription:
+    """`listener` for every message on `subject`; a link without a way of its own for that hands over by a task."""
+    own = getattr(link, "listen", None)
+
+    async def deliver(msg: Arrived) -> None:
+        listener(make_message(msg))
+
+    found: LinkSubscription = await (own(subject, listener) if own else link.subscribe(subject, cb=deliver))
+    return found
+
+
+def make_message(msg: Arrived) -> Message:
+    """The message in the transport's own form."""
+    return Message(msg.subject, msg.reply, msg.headers or {}, msg.data)

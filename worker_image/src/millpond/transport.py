@@ -2,9 +2,10 @@
 
 Owns the connection and the correlation of requests with answers: every request of this connection shares one inbox
 subscription and waits on a future in a dictionary (a future and a subscription per `js.publish` costs three times
-the CPU). It is the only module that imports nats, and it decides nothing: what an answer means for a task is said in
-`outcomes`. It survives a lost connection: what was under way fails at once as `Unconfirmed`, which is not an answer
-(the server may have done it), new requests wait for the reconnect within their timeout, and reconnecting never ends.
+the CPU). It and `connection` below it are the only modules that import nats, and it decides nothing: what an answer
+means for a task is said in `outcomes`. It survives a lost connection: what was under way fails at once as
+`Unconfirmed`, which is not an answer (the server may have done it), new requests wait for the reconnect within their
+timeout, and reconnecting never ends.
 """
 
 import asyncio
@@ -13,14 +14,13 @@ import itertools
 import json
 import math
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import nats
 import nats.errors
 from millpond_api import subjects
-from nats.aio.client import Client as NatsLink
 
 from millpond.answers import (
     Duplicate,
@@ -38,7 +38,8 @@ from millpond.answers import (
     read_sequence,
     read_stored,
 )
-from millpond.link import Arrived, Link, LinkSubscription, make_link
+from millpond.connection import Connection
+from millpond.link import Arrived, Link, LinkSubscription, Listener, listen, make_link, make_message
 from millpond.outgoing import Outgoing, make_batch, make_schedule
 
 __all__ = [
@@ -92,11 +93,11 @@ class Hooks:
 
 @dataclass(slots=True)
 class _Pending:
-    """A request under way: `take` gets each answer and says whether that was the last one."""
+    """A request under way: `take` gets each answer and says whether that was the last one; without it the first is."""
 
-    future: "asyncio.Future[None]"
-    take: Callable[[Message], bool]
+    future: "asyncio.Future[Message]"
     expires: float
+    take: Callable[[Message], bool] | None
 
 
 class Subscription:
@@ -133,7 +134,7 @@ class Transport:
         cls, url: str, name: str, *, hooks: Hooks | None = None, timeout: float | None = None
     ) -> "Transport":
         """Connected to `url`, trying for `timeout` seconds (None: for ever); `Unconfirmed` when it could not be."""
-        connection = make_link(url, NatsLink)
+        connection = make_link(url, Connection)
         transport = cls(connection, hooks or Hooks())
         try:
             async with asyncio.timeout(timeout):
@@ -156,7 +157,7 @@ class Transport:
             await connection.close()
             raise Unconfirmed(f"no NATS server answers at {url} within {timeout:g} s ({reason})") from None
         transport._connected.set()
-        await connection.subscribe(f"{transport._prefix}.*", cb=transport._on_answer)
+        await listen(connection, f"{transport._prefix}.*", transport._on_answer)
         return transport
 
     @property
@@ -190,6 +191,10 @@ class Transport:
         await self._connection.publish(subject, body, reply)
         return True
 
+    async def listen(self, subject: str, listener: Listener) -> Subscription:
+        """`listener` for every message on `subject`, at once and in order; a plain function that must not block."""
+        return Subscription(await listen(self._connection, subject, listener))
+
     async def subscribe(
         self, subject: str, callback: Callable[[Message], Awaitable[None]], *, queue: str = "", limit: int = 0
     ) -> Subscription:
@@ -199,7 +204,7 @@ class Transport:
         """
 
         async def deliver(msg: Arrived) -> None:
-            await callback(_message(msg))
+            await callback(make_message(msg))
 
         inner = await self._connection.subscribe(subject, queue=queue, cb=deliver)
         if limit:
@@ -251,8 +256,7 @@ class Transport:
             await self._await_connection(timeout)
         *before, last = make_batch(secrets.token_hex(16), messages)
         for message in before:
-            with _sending(self._connection, message.subject, len(message.body)):
-                await self._connection.publish(message.subject, message.body, headers=message.wire_headers())
+            await self._write(message.subject, "", message.body, message.wire_headers())
         await self._ask_stored(last.subject, last.body, last.wire_headers(), timeout)
 
     async def _ask_stored(self, subject: str, body: bytes, headers: dict[str, str], timeout: float) -> int:
@@ -318,15 +322,13 @@ class Transport:
         def take(answer: Message) -> bool:
             # 204 "EOB" ends a batch; 404 (no such subject), 408 and 503 (no such stream) stand alone.
             if answer.status:
-                last.append(answer)
                 return True
             found.append(read_stored(answer))
             return False
 
-        last: list[Message] = []
-        await self._collect(f"$JS.API.DIRECT.GET.{stream}", json.dumps(ask).encode(), None, take, timeout)
-        if last[0].status != "204":
-            is_absent(last[0], stream)
+        last = await self._collect(f"$JS.API.DIRECT.GET.{stream}", json.dumps(ask).encode(), None, take, timeout)
+        if last.status != "204":
+            is_absent(last, stream)
         return found
 
     async def schedule(
@@ -357,38 +359,40 @@ class Transport:
 
     async def _ask(self, subject: str, body: bytes, headers: dict[str, str] | None, timeout: float) -> Message:
         """One request, one answer."""
-        answers: list[Message] = []
-
-        def take(answer: Message) -> bool:
-            answers.append(answer)
-            return True
-
-        await self._collect(subject, body, headers, take, timeout)
-        return answers[0]
+        return await self._collect(subject, body, headers, None, timeout)
 
     async def _collect(
         self,
         subject: str,
         body: bytes,
         headers: dict[str, str] | None,
-        take: Callable[[Message], bool],
+        take: Callable[[Message], bool] | None,
         timeout: float,
-    ) -> None:
-        """Send a request and wait until `take` has seen its last answer."""
+    ) -> Message:
+        """Send a request and wait until `take` has seen its last answer, which it returns."""
         if not self._connection.is_connected:
             await self._await_connection(timeout)
         token = str(next(self._tokens))
         loop = asyncio.get_running_loop()
-        pending = _Pending(loop.create_future(), take, loop.time() + timeout)
+        pending = _Pending(loop.create_future(), loop.time() + timeout, take)
         self._pending[token] = pending
         if self._sweeper is None:
             self._sweeper = loop.call_later(_SWEEP, self._sweep)
         try:
-            with _sending(self._connection, subject, len(body)):
-                await self._connection.publish(subject, body, f"{self._prefix}.{token}", headers)
-            await pending.future
+            await self._write(subject, f"{self._prefix}.{token}", body, headers)
+            return await pending.future
         finally:
             self._pending.pop(token, None)
+
+    async def _write(self, subject: str, reply: str, body: bytes, headers: dict[str, str] | None) -> None:
+        """Send; what the client raises becomes a typed error."""
+        try:
+            await self._connection.publish(subject, body, reply, headers)
+        except nats.errors.MaxPayloadError:
+            limit = self._connection.max_payload
+            raise Refused(f"{len(body)} bytes for {subject}: the server takes at most {limit}") from None
+        except (nats.errors.Error, OSError) as error:
+            raise Unconfirmed(f"{subject}: {error}") from error
 
     async def _await_connection(self, timeout: float) -> None:
         if self._connection.is_closed:
@@ -398,11 +402,11 @@ class Transport:
         except TimeoutError:
             raise Unconfirmed(f"not connected to NATS for {timeout:g} s: {self._connection.last_error}") from None
 
-    async def _on_answer(self, msg: Arrived) -> None:
+    def _on_answer(self, answer: Message) -> None:
         # No entry: the one who asked has given up; the answer is dropped on purpose.
-        pending = self._pending.get(msg.subject.rpartition(".")[2])
-        if pending and not pending.future.done() and pending.take(_message(msg)):
-            pending.future.set_result(None)
+        pending = self._pending.get(answer.subject.rpartition(".")[2])
+        if pending and not pending.future.done() and (pending.take is None or pending.take(answer)):
+            pending.future.set_result(answer)
 
     async def _on_error(self, error: Exception) -> None:
         self._hooks.error(error)
@@ -429,18 +433,3 @@ class Transport:
             if pending.expires < now and not pending.future.done():
                 pending.future.set_exception(Unconfirmed("no answer from NATS in time"))
         self._sweeper = loop.call_later(_SWEEP, self._sweep) if self._pending else None
-
-
-@contextlib.contextmanager
-def _sending(connection: Link, subject: str, size: int) -> Iterator[None]:
-    """Turns what a publish raises into typed errors."""
-    try:
-        yield
-    except nats.errors.MaxPayloadError:
-        raise Refused(f"{size} bytes for {subject}: the server takes at most {connection.max_payload}") from None
-    except (nats.errors.Error, OSError) as error:
-        raise Unconfirmed(f"{subject}: {error}") from error
-
-
-def _message(msg: Arrived) -> Message:
-    return Message(msg.subject, msg.reply, msg.headers or {}, msg.data)

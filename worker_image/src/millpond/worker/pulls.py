@@ -51,7 +51,7 @@ class ClassPulls:
 
     async def start(self, on_delivery: Callable[[Delivery], None]) -> None:
         self._on_delivery = on_delivery
-        self._subscription = await self._transport.subscribe(f"{self._inbox}.*", self._on_message)
+        self._subscription = await self._transport.listen(f"{self._inbox}.*", self._on_message)
 
     async def stop(self) -> None:
         """When this returns, nothing more arrives: the server has dropped our pulls, the rest was delivered."""
@@ -83,7 +83,7 @@ class ClassPulls:
         self._open[name] = pull
         return pull
 
-    async def _on_message(self, message: Message) -> None:
+    def _on_message(self, message: Message) -> None:
         if is_delivery(message):
             self._count_down()
             self.trouble = ""
