@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +27,12 @@ FOLDERS = {"broker": ("tests/broker", "tests/conformance")}
 """Where a tier's tests are, if not in the folder of its name alone."""
 STAGES = ((("unit", "broker"), ("cluster",)), (("system",),))
 """What runs side by side: the cluster tier mostly waits. The system tier measures, and has the machine to itself."""
+PASSES = {"system": (("-m", "not alone", "-n", "3"), ("-m", "alone"))}
+"""A tier in several pytests: those of its tests that hurt no neighbour run side by side (they mostly wait), then each
+that stops something shared, or measures, has the cluster to itself."""
+NOTES, MORE_TO_COME = "MILLPOND_TESTS_NOTES", "MILLPOND_TESTS_MORE"
+"""Variables for a tier of several passes: a folder that they share; and whether another pass follows, which wants the
+cluster as it is (`tests.support.kube`, which this file can't import: it runs before anything is known to work)."""
 NO_TESTS = 5
 """pytest's exit code when it collected nothing."""
 
@@ -48,33 +54,43 @@ class Outcome:
 
 
 def run_tier(tier: str, extra: Sequence[str]) -> Outcome:
-    """One pytest, printing as it goes; its counts come from its report."""
-    print(f"\n→ {tier}", flush=True)
-    began = time.monotonic()
+    """The tier's passes, one after the other; what outlives the first of them is noted in a folder of this run."""
+    passes, found = PASSES.get(tier, ((),)), []
     with tempfile.TemporaryDirectory(prefix="millpond-tests-") as directory:
-        report = Path(directory) / "report.xml"
-        command = [
-            sys.executable,
-            "-u",
-            "-m",
-            "pytest",
-            *FOLDERS.get(tier, (f"tests/{tier}",)),
-            "-v",
-            "--tb=short",
-            "--durations=5",
-            f"--junitxml={report}",
-        ]
-        code = run_child([*command, *extra], tier)
-        seconds = time.monotonic() - began
-        if report.exists():
-            return read_report(tier, report, code, seconds)
+        for number, chosen in enumerate(passes, 1):
+            if INTERRUPTED:
+                found.append(Outcome(tier, 0, 0, 0, 0.0, "interrupted"))
+                break
+            left = "" if number == len(passes) else "yes"
+            notes = {NOTES: directory, MORE_TO_COME: left} if len(passes) > 1 else {}
+            found.append(run_pass(tier, (*chosen, *extra), Path(directory) / f"report-{number}.xml", notes))
+    return add_up(tier, found)
+
+
+def add_up(tier: str, passes: Sequence[Outcome]) -> Outcome:
+    """The passes of a tier as one outcome."""
+    note = "; ".join(one.note for one in passes if one.note)
+    passed, failed = sum(one.passed for one in passes), sum(one.failed for one in passes)
+    return Outcome(tier, passed, failed, sum(one.skipped for one in passes), sum(one.seconds for one in passes), note)
+
+
+def run_pass(tier: str, extra: Sequence[str], report: Path, notes: Mapping[str, str]) -> Outcome:
+    """One pytest, printing as it goes; its counts come from its report."""
+    print(f"\n→ {' '.join((tier, *extra))}", flush=True)
+    began = time.monotonic()
+    folders = FOLDERS.get(tier, (f"tests/{tier}",))
+    shown = ("-v", "--tb=short", "--durations=5", f"--junitxml={report}")
+    code = run_child([sys.executable, "-u", "-m", "pytest", *folders, *shown, *extra], tier, notes)
+    seconds = time.monotonic() - began
+    if report.exists():
+        return read_report(tier, report, code, seconds)
     note = "" if code == NO_TESTS else f"pytest ended with {code} and left no report"
     return Outcome(tier, 0, 0 if code == NO_TESTS else 1, 0, seconds, note)
 
 
-def run_child(command: Sequence[str], label: str) -> int:
+def run_child(command: Sequence[str], label: str, notes: Mapping[str, str]) -> int:
     """Run to the end, come what may, each line of output behind its tier's name."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, **notes, "PYTHONUNBUFFERED": "1"}
     child = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

@@ -27,6 +27,8 @@ from millpond_cluster.errors import ClusterError
 
 ROOT = Path(__file__).parents[2]
 Body = dict[str, Any]
+NOTES, MORE_TO_COME = "MILLPOND_TESTS_NOTES", "MILLPOND_TESTS_MORE"
+"""Variables of `tests/run.py`: a folder that a tier's pytests share; and whether another one follows."""
 PATIENCE = 30.0
 """Seconds for which an API server that does not answer is asked again: a restart takes about five."""
 
@@ -46,9 +48,19 @@ def choose_cluster(config: pytest.Config, name: str, profile: str) -> None:
     running = is_running(option.cluster_name)
     if running:
         shutil.copyfile(Cluster.up(option.cluster_name, profile).kubeconfig, option.kubeconfig)
-    if profile == "node" and running:
-        # Somebody's cluster (a demo's, say) is used and left as it was found.
-        option.keep_cluster = True
+    if profile == "node":
+        option.keep_cluster = option.keep_cluster or _is_kept(config, running)
+
+
+def _is_kept(config: pytest.Config, running: bool) -> bool:
+    """Whether the node cluster stays: somebody's (a demo's, say) is left as it was found, ours while it is needed."""
+    notes = os.environ.get(NOTES)
+    if notes is None:
+        return running
+    ours = Path(notes) / "cluster-is-ours"
+    if not running and not hasattr(config, "workerinput"):
+        ours.touch()
+    return bool(os.environ.get(MORE_TO_COME)) or not ours.exists()
 
 
 def find_kind() -> str | None:

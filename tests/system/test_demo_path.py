@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.support.kube import Body
@@ -12,6 +13,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "stdlib-census"
 LIMIT = int(os.environ.get("LIMIT") or 40)
 
 
+@pytest.mark.alone
 def test_census_scales_from_zero_and_back_without_stopping_a_busy_worker(stage: Stage) -> None:
     for name in ("pool.yaml", "files.yaml"):
         stage.kube.apply(yaml.safe_load((EXAMPLE / name).read_text()))

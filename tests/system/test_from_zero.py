@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tests.support.logs import forward_nats
 from tests.support.reaction import measure
 from tests.support.stage import Stage
@@ -11,6 +13,7 @@ BOUND_MS = 5_000.0
 """Generous, for a machine that does other things; a quiet one takes about 100 ms."""
 
 
+@pytest.mark.alone
 def test_publish_wakes_a_pool_at_zero(stage: Stage) -> None:
     with forward_nats(stage.kube) as url:
         figures = asyncio.run(measure(stage, url, ROUNDS))

@@ -2,6 +2,7 @@
 
 import threading
 
+import pytest
 from millpond_api import LABEL_BUSY
 
 from tests.support.kube import Body, condition, make_client
@@ -66,6 +67,7 @@ def test_an_idle_worker_can_be_evicted_at_once_and_a_busy_one_when_it_is_done(st
     stage.wait(lambda: try_evict(stage, worker) in (201, 404), "the eviction granted after its work")
 
 
+@pytest.mark.alone
 def test_draining_the_node_waits_for_busy_workers_while_their_queue_is_never_empty(stage: Stage) -> None:
     runs = busy_pool(stage, 2, 2)
     stage.submit("sleep", *([1.0, number] for number in range(60)), prefix="more")

@@ -25,6 +25,7 @@ def _kill(kube: Kube, leader: str) -> None:
     kill_process(kube.get("pods", pod_of(leader)), "millpond_operator")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", [_delete, _kill], ids=["delete --force", "kill -9"])
 def test_leader_killed_while_500_tasks_run_leaves_no_status_stale(stage: Stage, fault: object) -> None:
     assert callable(fault)

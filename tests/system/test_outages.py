@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from millpond_cluster.api import Cluster
 
 from tests.support.faults import kill_process
@@ -31,6 +32,7 @@ def _assert_all_completed(stage: Stage, names: list[str]) -> None:
     stage.wait(lambda: stage.pool()["tasks"].get("succeeded") == TASKS, "the pool's counts")
 
 
+@pytest.mark.alone
 def test_nats_killed_and_moved_while_tasks_run_loses_none(stage: Stage) -> None:
     names = _run_through(stage)
     system = stage.kube.within(NAMESPACE)
@@ -56,6 +58,7 @@ def _is_another_ready(system: Kube, uid: str) -> bool:
     return conditions.get("Ready") == "True"
 
 
+@pytest.mark.alone
 def test_api_server_killed_while_tasks_run_leaves_every_status_right(stage: Stage, cluster_name: str) -> None:
     names = _run_through(stage)
     began = time.monotonic()

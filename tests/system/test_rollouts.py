@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.support.faults import kill_process
 from tests.support.kube import Body, condition
 from tests.support.release import APP_IMAGE, NAMESPACE, pod_of, read_leader
@@ -187,6 +189,7 @@ def test_without_a_canary_an_image_that_does_not_start_stalls_and_old_workers_go
     wait_complete(stage, 2)
 
 
+@pytest.mark.alone
 def test_leader_killed_in_the_middle_of_a_rollout_interrupts_none(stage: Stage) -> None:
     coloured_pool(stage, 3)
     old = stage.submit("environment", *(["COLOUR", 2 * LONG] for _ in range(3)), prefix="old")

@@ -40,6 +40,7 @@ def _is_under_way(stage: Stage) -> bool:
     return phases["Succeeded"] >= 1 and phases["Running"] == 1
 
 
+@pytest.mark.alone
 def test_uninstall_blocks_no_deletion_and_keeps_what_waits_for_the_next_install(
     reinstalled: Kube, stage: Stage
 ) -> None:

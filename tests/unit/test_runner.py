@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.run import Outcome, main, problems, read_report, read_tiers
+from tests.run import Outcome, add_up, main, problems, read_report, read_tiers
 from tests.support.eventually import eventually_sync
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +34,11 @@ def report(tmp_path: Path, **counts: int) -> Path:
 def test_the_counts_of_a_report(tmp_path: Path, counts: dict[str, int], code: int, expected: tuple[int, ...]) -> None:
     outcome = read_report("unit", report(tmp_path, **counts), code, 1.0)
     assert (outcome.passed, outcome.failed, outcome.skipped) == expected
+
+
+def test_a_failure_in_one_pass_of_a_tier_is_not_lost_in_the_sum() -> None:
+    first, last = Outcome("system", 3, 1, 0, 2.0, "died"), Outcome("system", 4, 0, 2, 1.0)
+    assert add_up("system", [first, last]) == Outcome("system", 7, 1, 2, 3.0, "died")
 
 
 @pytest.mark.parametrize(
