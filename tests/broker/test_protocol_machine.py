@@ -43,7 +43,7 @@ CHOICES = st.builds(
     expire=st.booleans(),
     # Answers arrive more often than not, else hardly a run gets to its end.
     confirmed=st.sampled_from([True, True, True, False]),
-    end=st.sampled_from(["fail", "fail", "fail", "succeed", "release"]),
+    end=st.sampled_from(["fail", "fail", "fail", "succeed", "release", "snooze"]),
 )
 
 
@@ -77,6 +77,8 @@ class ProtocolMachine(RuleBasedStateMachine):
                     slot.step = "got"
             case "run" if choices.end == "release":
                 self.bench.shut_down(slot)
+            case "run" if choices.end == "snooze":
+                self.bench.snooze(slot)
             case "run":
                 self.bench.end(slot, succeeded=choices.end == "succeed")
             case "commit":
@@ -133,6 +135,7 @@ class ProtocolMachine(RuleBasedStateMachine):
             # The next attempt's message may also find that the deadline has passed; a cancel names the attempt before.
             is_next = before.state == TaskState.BACKOFF and after.state in (TaskState.RUNNING, TaskState.EXPIRED)
             assert after.attempt == before.attempt + is_next
+            assert after.rank >= before.rank
 
     def teardown(self) -> None:
         self.run(self.settle())

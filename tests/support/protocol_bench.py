@@ -146,7 +146,7 @@ class Bench:
         origin = Origin(envelope, slot.name)
         now = utc_now() + timedelta(hours=2 if self.late else 0)
         try:
-            if envelope.attempt == 1 and delivery.count == 1:
+            if envelope.rank == (1, 0) and delivery.count == 1:
                 await self._follow(slot, decide_first_claim(origin, now))
             else:
                 await self._follow(slot, decide_claim(await self.read(), origin, POISON_LIMIT, now))
@@ -170,6 +170,11 @@ class Bench:
         """Step 3: the handler ends."""
         ended = Ended(b"1") if succeeded else Ended(error=TaskError(type="OSError", message="again"))
         slot.event = decide_outcome(ended, Origin(slot.job[0], slot.name), POLICY, 0.0, utc_now())
+        slot.step = "commit"
+
+    def snooze(self, slot: Slot) -> None:
+        """Step 3: the handler puts its task off."""
+        slot.event = decide_outcome(Ended(snooze=0.0), Origin(slot.job[0], slot.name), POLICY, 0.0, utc_now())
         slot.step = "commit"
 
     def shut_down(self, slot: Slot) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from millpond_api.events import MAX_PAYLOAD_BYTES
 from millpond_api.lifecycle import TERMINAL, TaskState
 from millpond_api.v1alpha1 import TaskSpec, TaskStatus
-from millpond_operator.decisions.tasks import Do, PoolView, decide_task, make_retry, payload_size
+from millpond_operator.decisions.tasks import Do, PoolView, decide_task, payload_size
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 POOL = PoolView(("default", "urgent"), queue_ready=True)
@@ -129,7 +129,10 @@ def test_the_size_of_the_arguments_is_what_travels() -> None:
 
 
 def test_a_task_without_a_retry_of_its_own_leaves_it_to_its_pool() -> None:
-    assert make_retry(None) is None
-    own = make_retry(spec(retry={"maxAttempts": 2, "backoff": {"initial": "1500ms", "maximum": "1m"}}).retry)
-    assert own is not None
-    assert (own.max_attempts, own.initial, own.maximum) == (2, 1.5, 60.0)
+    assert spec().retry is None
+    backoff = {"kind": "Quartic", "initial": "1500ms", "maximum": "1m"}
+    retry = spec(retry={"maxAttempts": 2, "backoff": backoff, "giveUpOn": ["KeyError"]}).retry
+    assert retry is not None
+    own = retry.to_policy()
+    assert (own.max_attempts, own.kind, own.initial, own.maximum) == (2, "quartic", 1.5, 60.0)
+    assert own.give_up_on == ("KeyError",)

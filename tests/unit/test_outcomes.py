@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millpond.errors import NonRetryable, Retry
+from millpond.errors import Cancel, NonRetryable, Retry, Snooze
 from millpond.outcomes import (
     MAX_TRACEBACK,
     Again,
@@ -21,6 +21,7 @@ from millpond.outcomes import (
     decide_commit,
     decide_first_claim,
     decide_outcome,
+    is_snooze_of,
     lost_attempts,
     make_ended,
     make_error,
@@ -35,16 +36,20 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 POLICY = RetryPolicy(max_attempts=3, initial=2.0, factor=2.0, maximum=60.0, jitter=0.0)
 
 
-def origin(attempt: int = 1, deadline: datetime | None = None) -> Origin:
-    return Origin(Envelope(id="t", handler="h", attempt=attempt, enqueued=NOW, deadline=deadline), "w1")
+def origin(attempt: int = 1, deadline: datetime | None = None, snoozes: int = 0, spent: int = 0) -> Origin:
+    envelope = Envelope(id="t", handler="h", attempt=attempt, enqueued=NOW, deadline=deadline)
+    return Origin(envelope.model_copy(update={"snoozes": snoozes, "spent": spent}), "w1")
 
 
 def log(*story: str) -> TaskView:
-    """A log from `State(attempt)` texts, sequences 10, 20, …"""
+    """A log from `State(attempt)` texts, sequences 10, 20, …; `State(1zz)` is of attempt 1 after two snoozes."""
     events = []
     for number, entry in enumerate(story, start=1):
-        state, _, attempt = entry.rstrip(")").partition("(")
-        events.append(TaskEvent(state=state, attempt=int(attempt), at=NOW, worker="w0", sequence=10 * number))
+        state, _, rank = entry.rstrip(")").partition("(")
+        attempt, snoozes = int(rank.rstrip("z")), rank.count("z")
+        events.append(
+            TaskEvent(state=state, attempt=attempt, snoozes=snoozes, at=NOW, worker="w0", sequence=10 * number)
+        )
     return fold_all(events)
 
 
@@ -137,6 +142,67 @@ def test_what_an_error_becomes(error: BaseException, attempt: int, state: str, r
     assert event.error is not None
 
 
+def test_a_snooze_refunds_the_attempt_and_its_message_is_the_later_one() -> None:
+    event = decide_outcome(make_ended(Snooze(30, "the shop is closed")), origin(2, snoozes=1), POLICY, 0.0, NOW)
+    assert (event.state, event.attempt, event.snoozes, event.reason) == ("Scheduled", 2, 2, "Snoozed")
+    assert (event.message, event.next_at) == ("the shop is closed", NOW + timedelta(seconds=30))
+    view = log("Backoff(1)", "Running(2z)", "Scheduled(2zz)")
+    assert lost_attempts(view, 2) == 0
+    assert view.attempts == 1
+    before, after = origin(2, snoozes=1), origin(2, snoozes=2)
+    assert view.last is not None
+    assert decide_claim(view, before, 3, NOW) == Finish(view.last)
+    assert is_snooze_of(view.last, before.envelope)
+    assert decide_claim(view, after, 3, NOW) == Claim(30)
+    assert not is_snooze_of(view.last, after.envelope)
+
+
+def test_a_message_from_before_a_snooze_never_runs_over_the_one_after_it() -> None:
+    view = log("Running(1)", "Scheduled(1z)", "Running(1z)")
+    decided = decide_claim(view, origin(1), 1, NOW)
+    assert view.last is not None
+    assert decided == Finish(view.last)
+
+
+def test_a_handler_that_cancels_its_task_ends_it_with_its_reason() -> None:
+    event = decide_outcome(make_ended(Cancel("the order was withdrawn")), origin(), POLICY, 0.0, NOW)
+    assert (event.state, event.reason, event.message, event.error) == (
+        "Cancelled",
+        "Cancelled",
+        "the order was withdrawn",
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "state"),
+    [
+        (RetryPolicy(give_up_on=(KeyError,)), KeyError("k"), "Failed"),
+        (RetryPolicy(give_up_on=(LookupError,)), KeyError("k"), "Failed"),
+        (RetryPolicy(give_up_on=(KeyError,)), ValueError("v"), "Backoff"),
+        (RetryPolicy(retry_on=(OSError,)), ConnectionError("c"), "Backoff"),
+        (RetryPolicy(retry_on=(OSError,)), ValueError("v"), "Failed"),
+        (RetryPolicy(retry_on=(OSError,)), Retry("the handler knows better", after=1), "Backoff"),
+        (RetryPolicy(retry_on=(OSError,), give_up_on=(ConnectionError,)), ConnectionError("c"), "Failed"),
+    ],
+)
+def test_the_kind_of_error_decides_whether_it_is_tried_again(
+    policy: RetryPolicy, error: BaseException, state: str
+) -> None:
+    event = decide_outcome(make_ended(error), origin(), policy, 0.0, NOW)
+    assert event.state == state
+    if state == "Failed":
+        assert event.reason == "NotRetryable"
+        assert event.error is not None
+        assert not event.error.retryable
+
+
+def test_a_redriven_task_has_a_full_set_of_attempts() -> None:
+    story = [decide_outcome(make_ended(OSError()), origin(n, spent=3), POLICY, 0.0, NOW) for n in (4, 5, 6)]
+    assert [event.state for event in story] == ["Backoff", "Backoff", "Failed"]
+    assert story[0].next_at == NOW + timedelta(seconds=2)
+
+
 def test_backoff_follows_the_policy_and_a_wish_overrides_it() -> None:
     delays = [decide_outcome(make_ended(OSError()), origin(n), POLICY, 0.0, NOW).next_at for n in (1, 2)]
     assert delays == [NOW + timedelta(seconds=2), NOW + timedelta(seconds=4)]
@@ -148,6 +214,15 @@ def test_the_tasks_policy_beats_the_handlers_and_that_the_pools() -> None:
     assert choose_policy(task, handler, pool) is task
     assert choose_policy(None, handler, pool) is handler
     assert choose_policy(None, None, pool) is pool
+
+
+def test_a_task_that_names_no_errors_keeps_those_of_its_handler() -> None:
+    task, handler = RetryPolicy(max_attempts=9), RetryPolicy(give_up_on=(KeyError,))
+    pool = RetryPolicy(retry_on=(OSError,))
+    assert choose_policy(task, handler, pool) == RetryPolicy(max_attempts=9, give_up_on=(KeyError,))
+    assert choose_policy(task, None, pool) == RetryPolicy(max_attempts=9, retry_on=(OSError,))
+    own = RetryPolicy(retry_on=(ValueError,))
+    assert choose_policy(own, handler, pool) is own
 
 
 def test_a_long_traceback_keeps_its_end_and_a_broken_text_stays_writable() -> None:
@@ -183,6 +258,8 @@ ENDED = st.one_of(
         st.booleans(),
         st.none() | st.floats(0, 1000),
     ),
+    st.builds(lambda seconds: make_ended(Snooze(seconds)), st.floats(0, 1e6)),
+    st.builds(lambda reason: make_ended(Cancel(reason)), st.text()),
 )
 POLICIES = st.builds(RetryPolicy, max_attempts=st.integers(1, 5), initial=st.floats(0, 10), jitter=st.floats(0, 1))
 

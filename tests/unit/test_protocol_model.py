@@ -24,6 +24,8 @@ def test_every_interleaving_records_one_outcome_and_loses_nothing(scope: Scope) 
         (Broken.ORDER, Scope(), "no longer end well"),
         (Broken.ZOMBIE_ACK, Scope(crashes=1), "no longer end well"),
         (Broken.RELEASE, Scope(releases=1), "no longer end well"),
+        (Broken.SNOOZE, Scope(snoozes=1), "an older message runs"),
+        (Broken.REDRIVE, Scope(crashes=1, redrives=1, workers=1), "no longer end well"),
     ],
     ids=lambda value: value.value if isinstance(value, Broken) else None,
 )

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from millpond_api.durations import format_duration, parse_duration
-from millpond_api.retry import RetryPolicy, may_retry, retry_delay
+from millpond_api.retry import BackoffKind, RetryPolicy, error_names, is_retried, may_retry, retry_delay
 
 seconds = st.floats(0, 1e6)
 policies = st.builds(
     RetryPolicy,
     max_attempts=st.integers(1, 1000),
+    kind=st.sampled_from(["fixed", "linear", "exponential", "quartic"]),
     initial=seconds,
     factor=st.floats(1, 1e6),
     maximum=seconds,
@@ -42,6 +43,42 @@ def test_jitter_only_shortens_and_by_no_more_than_its_share(policy: RetryPolicy,
 @pytest.mark.parametrize(("attempt", "delay"), [(1, 1.0), (2, 2.0), (3, 4.0), (9, 256.0), (10, 300.0), (500, 300.0)])
 def test_default_policy_doubles_up_to_five_minutes(attempt: int, delay: float) -> None:
     assert retry_delay(RetryPolicy(), attempt, 0.0) == delay
+
+
+@pytest.mark.parametrize(
+    ("kind", "delays"),
+    [
+        ("fixed", [2.0, 2.0, 2.0, 2.0]),
+        ("linear", [2.0, 4.0, 6.0, 8.0]),
+        ("exponential", [2.0, 6.0, 18.0, 54.0]),
+        ("quartic", [2.0, 32.0, 162.0, 512.0]),
+    ],
+)
+def test_each_kind_grows_as_it_says(kind: BackoffKind, delays: list[float]) -> None:
+    policy = RetryPolicy(kind=kind, initial=2.0, factor=3.0, maximum=1e9)
+    assert [retry_delay(policy, attempt, 0.0) for attempt in (1, 2, 3, 4)] == delays
+
+
+class Unlucky(ConnectionError):
+    """An error of a user's module."""
+
+
+def test_errors_are_named_by_class_or_text_and_their_subclasses_count() -> None:
+    policy = RetryPolicy(retry_on=(OSError, "requests.exceptions.Timeout"), give_up_on=Unlucky)
+    assert policy.retry_on == ("OSError", "requests.exceptions.Timeout")
+    assert policy.give_up_on == (f"{__name__}.Unlucky",)
+    assert RetryPolicy.decode(policy.encode()) == policy
+    assert is_retried(policy, error_names(ConnectionResetError))
+    assert not is_retried(policy, error_names(ValueError))
+    assert not is_retried(policy, error_names(Unlucky))
+    assert not is_retried(RetryPolicy(give_up_on=("Unlucky",)), error_names(Unlucky))
+    assert is_retried(RetryPolicy(give_up_on=(KeyError,)), error_names(IndexError))
+
+
+def test_a_policy_of_an_older_side_is_exponential_and_retries_everything() -> None:
+    old = RetryPolicy.decode(b'{"max_attempts":2,"initial":1,"factor":2,"maximum":300,"jitter":0.2}')
+    assert old == RetryPolicy(max_attempts=2)
+    assert is_retried(old, ("AnyError",))
 
 
 @given(policies, st.integers(1, 1100))

@@ -30,6 +30,12 @@ class Envelope(Wire):
     enqueued: datetime
     deadline: datetime | None = None
     retry: RetryPolicy | None = None
+    snoozes: int = Field(default=0, ge=0)
+    """How often a handler has put it off. Together with `attempt` it says which of a task's messages is the later."""
+    redrives: int = Field(default=0, ge=0)
+    """How often it was put back from the dead letters."""
+    spent: int = Field(default=0, ge=0)
+    """Attempts made before the last redrive: its retry policy counts from there."""
     object: str = ""
     parent: str = ""
     trace: str = ""
@@ -39,8 +45,30 @@ class Envelope(Wire):
     soft_timeout: float | None = Field(default=None, gt=0)
     """Seconds after which SoftTimeout is raised in the handler. Overrides the handler's and the pool's."""
 
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Which message of the task this is: of two, the greater is the later."""
+        return self.attempt, self.snoozes
+
+    @property
+    def tries(self) -> int:
+        """Attempts since it was submitted or redriven, this one included: what its retry policy counts."""
+        return self.attempt - self.spent
+
     def next_attempt(self) -> "Envelope":
         return self.model_copy(update={"attempt": self.attempt + 1})
+
+    def next_snooze(self) -> "Envelope":
+        """The same attempt once more: a snooze refunds it."""
+        return self.model_copy(update={"snoozes": self.snoozes + 1})
+
+    def redriven(self, after: int) -> "Envelope":
+        """What follows failed attempt `after` once somebody has put it back: a full set of attempts, no time limit.
+
+        A deadline was set for the first set and is over, most likely; a redrive is a person's word that it is wanted.
+        """
+        update = {"attempt": after + 1, "redrives": self.redrives + 1, "spent": after, "deadline": None}
+        return self.model_copy(update=update)
 
 
 def parse_envelope(header: str | None) -> Envelope:

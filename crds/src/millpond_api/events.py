@@ -49,6 +49,10 @@ class TaskEvent(Wire):
 
     state: str
     attempt: int = 1
+    snoozes: int = 0
+    """How often the task had been put off: of two messages of one attempt the one with more is the later."""
+    spent: int = 0
+    """Attempts before the last redrive."""
     at: datetime
     handler: str = ""
     worker: str = ""
@@ -60,6 +64,11 @@ class TaskEvent(Wire):
     error: TaskError | None = None
     next_at: datetime | None = None
     sequence: int = 0
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The message that it belongs to, as `Envelope.rank`."""
+        return self.attempt, self.snoozes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

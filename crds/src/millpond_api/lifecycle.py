@@ -60,6 +60,7 @@ TASK_TRANSITIONS: tuple[Transition, ...] = (
     Transition(_T.RUNNING, _T.FAILED, "not retryable, or the last attempt"),
     Transition(_T.RUNNING, _T.BACKOFF, "a retryable error"),
     Transition(_T.RUNNING, _T.QUEUED, "released at shutdown (attempt refunded)"),
+    Transition(_T.RUNNING, _T.SCHEDULED, "snoozed (attempt refunded)"),
     Transition(_T.RUNNING, _T.CANCELLED, "cancelled"),
     Transition(_T.RUNNING, _T.EXPIRED, "its deadline passed"),
     Transition(_T.BACKOFF, _T.QUEUED, "the delay is over"),

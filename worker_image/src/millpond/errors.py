@@ -5,6 +5,8 @@ that an application may import it anywhere. A task's own failure arrives as data
 the exception's class may not exist on this side.
 """
 
+from typing import Any
+
 
 class MillpondError(Exception):
     """The base of all errors of Millpond."""
@@ -75,6 +77,37 @@ class Retry(MillpondError):
             raise ValueError(f"Retry(after={after!r}): the delay must be 0 seconds or more")
         super().__init__(message)
         self.after = after
+
+    def __reduce__(self) -> tuple[Any, tuple[str, float]]:
+        return _make_retry, (str(self), self.after)
+
+
+def _make_retry(message: str, after: float) -> Retry:
+    return Retry(message, after=after)
+
+
+class Snooze(MillpondError):
+    """Raise it in a handler to have the task run again after `seconds`; it uses no attempt and is no failure."""
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if seconds < 0:
+            raise ValueError(f"Snooze({seconds!r}): the delay must be 0 seconds or more")
+        super().__init__(reason or f"put off for {seconds:g} s")
+        self.seconds, self.reason = seconds, reason
+
+    def __reduce__(self) -> tuple[type, tuple[float, str]]:
+        return type(self), (self.seconds, self.reason)
+
+
+class Cancel(MillpondError):
+    """Raise it in a handler to cancel its own task: it ends as Cancelled, with the reason, and is not tried again."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason or "the handler cancelled its task")
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return type(self), (self.reason,)
 
 
 class SoftTimeout(MillpondError, TimeoutError):

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from millpond_api.envelope import Envelope, MalformedTask
 from millpond_api.events import TaskError, TaskEvent
 from millpond_api.lifecycle import TaskState, TaskView
-from millpond_api.retry import RetryPolicy, may_retry, retry_delay
+from millpond_api.retry import RetryPolicy, error_names, is_retried, may_retry, retry_delay
 
-from millpond.errors import NonRetryable, Retry
+from millpond.errors import Cancel, NonRetryable, Retry, Snooze
 
 MAX_TRACEBACK = 16 * 1024
 MAX_MESSAGE = 4 * 1024
@@ -62,11 +62,19 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a handler ended: a result as JSON, or an error. `retry_after` is the handler's own wish."""
+    """How a handler ended: a result as JSON, an error, or a wish of its own.
+
+    `kinds` are the names by which a policy may call the error. `retry_after` and `snooze` are seconds; `cancel` is the
+    reason with which the handler cancels its task.
+    """
 
     result: bytes = b""
     error: TaskError | None = None
+    kinds: tuple[str, ...] = ()
     retry_after: float | None = None
+    snooze: float | None = None
+    cancel: str | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ class Origin:
 def decide_claim(view: TaskView, origin: Origin, poison_limit: int, now: datetime) -> Claim | Finish | Commit:
     """What a delivery of the envelope's attempt means, given the task's log."""
     attempt, last = origin.envelope.attempt, view.last
-    if last is not None and (view.terminal or last.attempt > attempt or is_backoff_of(last, attempt)):
+    if last is not None and (view.terminal or last.rank > origin.envelope.rank or is_backoff_of(last, attempt)):
         return Finish(last)
     expected = last.sequence if last else 0
     if is_past(origin.envelope.deadline, now):
@@ -106,20 +114,34 @@ def lost_attempts(view: TaskView, attempt: int) -> int:
 
 
 def choose_policy(envelope: RetryPolicy | None, handler: RetryPolicy | None, pool: RetryPolicy) -> RetryPolicy:
-    """The task's own policy, else the handler's, else the pool's."""
-    return envelope or handler or pool
+    """The task's own policy, else the handler's, else the pool's.
+
+    Kinds of errors come from the nearest one that names any: a task that only wants more attempts keeps its handler's.
+    """
+    chosen = envelope or handler or pool
+    if chosen.selects:
+        return chosen
+    named = next((one for one in (handler, pool) if one and one.selects), None)
+    if named is None:
+        return chosen
+    return chosen.model_copy(update={"retry_on": named.retry_on, "give_up_on": named.give_up_on})
 
 
 def decide_outcome(ended: Ended, origin: Origin, policy: RetryPolicy, jitter: float, now: datetime) -> TaskEvent:
     """The event that commits how an attempt ended. The result's bytes are added when it is written."""
-    error, attempt = ended.error, origin.envelope.attempt
+    error, tries = ended.error, origin.envelope.tries
+    if ended.snooze is not None:
+        return make_snoozed(origin, ended.snooze, ended.reason, now)
+    if ended.cancel is not None:
+        return make_cancelled(origin, ended.cancel, now)
     if error is None:
         return make_event(origin, TaskState.SUCCEEDED, now)
-    if not error.retryable:
-        return make_failed(origin, "NotRetryable", error, now)
-    if not may_retry(policy, attempt):
+    asked = ended.retry_after is not None
+    if not error.retryable or not (asked or is_retried(policy, ended.kinds or (error.type,))):
+        return make_failed(origin, "NotRetryable", error.model_copy(update={"retryable": False}), now)
+    if not may_retry(policy, tries):
         return make_failed(origin, "AttemptsExhausted", error, now)
-    delay = retry_delay(policy, attempt, jitter) if ended.retry_after is None else ended.retry_after
+    delay = retry_delay(policy, tries, jitter) if ended.retry_after is None else ended.retry_after
     next_at = now + timedelta(seconds=delay)
     return make_event(origin, TaskState.BACKOFF, now).model_copy(
         update={"reason": error.type, "message": error.message[:256], "error": error, "next_at": next_at}
@@ -154,6 +176,8 @@ def make_event(origin: Origin, state: TaskState, now: datetime) -> TaskEvent:
     return TaskEvent(
         state=state,
         attempt=envelope.attempt,
+        snoozes=envelope.snoozes,
+        spent=envelope.spent,
         at=now,
         handler=envelope.handler,
         worker=origin.worker,
@@ -184,6 +208,23 @@ def make_expired(origin: Origin, now: datetime) -> TaskEvent:
     )
 
 
+def make_snoozed(origin: Origin, seconds: float, reason: str, now: datetime) -> TaskEvent:
+    """Put off: the attempt is refunded, and the message that comes then counts one snooze more."""
+    update = {
+        "snoozes": origin.envelope.snoozes + 1,
+        "reason": "Snoozed",
+        "message": reason[:256],
+        "next_at": now + timedelta(seconds=seconds),
+    }
+    return make_event(origin, TaskState.SCHEDULED, now).model_copy(update=update)
+
+
+def make_cancelled(origin: Origin, reason: str, now: datetime) -> TaskEvent:
+    return make_event(origin, TaskState.CANCELLED, now).model_copy(
+        update={"reason": "Cancelled", "message": reason[:MAX_MESSAGE]}
+    )
+
+
 def make_released(origin: Origin, now: datetime) -> TaskEvent:
     return make_event(origin, TaskState.QUEUED, now).model_copy(
         update={
@@ -206,7 +247,15 @@ def make_error(error: BaseException) -> TaskError:
 
 def make_ended(error: BaseException) -> Ended:
     """How a handler ended that raised."""
-    return Ended(error=make_error(error), retry_after=error.after if isinstance(error, Retry) else None)
+    match error:
+        case Snooze():
+            return Ended(snooze=error.seconds, reason=_printable(error.reason))
+        case Cancel():
+            return Ended(cancel=_printable(error.reason))
+        case Retry():
+            return Ended(error=make_error(error), retry_after=error.after)
+        case _:
+            return Ended(error=make_error(error), kinds=error_names(type(error)))
 
 
 def is_past(deadline: datetime | None, now: datetime) -> bool:
@@ -214,6 +263,11 @@ def is_past(deadline: datetime | None, now: datetime) -> bool:
     if deadline is None:
         return False
     return (deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC)) <= now
+
+
+def is_snooze_of(event: TaskEvent, envelope: Envelope) -> bool:
+    """Whether the event put off exactly this message, so that the next one has to be scheduled."""
+    return event.state == TaskState.SCHEDULED and event.rank == envelope.next_snooze().rank
 
 
 def is_backoff_of(event: TaskEvent, attempt: int) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Model, Timestamp, rule
-from millpond_api.v1alpha1.workerpool import Backoff
+from millpond_api.v1alpha1.workerpool import RetryRule
 
 MAX_ARGUMENT_TEXT = 262144
 
@@ -31,11 +31,8 @@ _TASK_RULES: Any = [
 ]
 
 
-class TaskRetry(Model):
+class TaskRetry(RetryRule):
     """Overrides the pool's retry for this task."""
-
-    max_attempts: int = Field(default=4, ge=1, le=1000, description="Attempts in all. 1 never retries.")
-    backoff: Backoff = Field(default_factory=Backoff, description="The delay between attempts.")
 
 
 class TaskSpec(Model):

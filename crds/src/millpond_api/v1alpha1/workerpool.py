@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Memory, Model, Timestamp, rule
+from millpond_api.retry import RetryPolicy
+from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Memory, Model, Timestamp, rule, seconds
 from millpond_api.v1alpha1.rollout import Rollout, RolloutStatus, VersionStatus
 from millpond_api.v1alpha1.scaling import Scaling
 
@@ -47,19 +48,62 @@ class Queue(Model):
 class Backoff(Model):
     """The delay between attempts."""
 
+    kind: Literal["Fixed", "Linear", "Exponential", "Quartic"] = Field(
+        default="Exponential",
+        description="How it grows with n failed attempts: Fixed (initial), Linear (initial x n), Exponential "
+        "(initial x factor^(n-1)) or Quartic (initial x n^4; set maximum to hours then).",
+    )
     initial: Duration = Field(default="1s", description="Delay after the first failed attempt.")
-    factor: float = Field(default=2.0, ge=1, le=100, description="The delay is multiplied by this after each attempt.")
+    factor: float = Field(
+        default=2.0, ge=1, le=100, description="Exponential multiplies the delay by this after each attempt."
+    )
     maximum: Duration = Field(default="5m", description="The longest delay.")
     jitter: float = Field(
         default=0.2, ge=0, le=1, description="Share of the delay that is random, so that retries do not come together."
     )
 
 
-class Retry(Model):
-    """What follows a failed attempt."""
+_ERROR_NAMES: Any = {"items": {"type": "string", "minLength": 1, "maxLength": 256}}
+
+
+class RetryRule(Model):
+    """Whether a failed attempt is followed by another, and when."""
 
     max_attempts: int = Field(default=4, ge=1, le=1000, description="Attempts in all. 1 never retries.")
     backoff: Backoff = Field(default_factory=Backoff, description="The delay between attempts.")
+    retry_on: list[str] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Only these exceptions are tried again, by class name (ConnectionError, or with its module: "
+        "requests.exceptions.Timeout); subclasses count. Empty: all but NonRetryable.",
+        json_schema_extra=_ERROR_NAMES,
+    )
+    give_up_on: list[str] = Field(
+        default_factory=list,
+        max_length=64,
+        description="These exceptions end the task at once, whatever retryOn says.",
+        json_schema_extra=_ERROR_NAMES,
+    )
+
+    def to_policy(self) -> RetryPolicy:
+        """The same as workers read it."""
+        backoff = self.backoff
+        kind: Any = backoff.kind.lower()
+        return RetryPolicy(
+            max_attempts=self.max_attempts,
+            kind=kind,
+            initial=seconds(backoff.initial),
+            factor=backoff.factor,
+            maximum=seconds(backoff.maximum),
+            jitter=backoff.jitter,
+            retry_on=tuple(self.retry_on),
+            give_up_on=tuple(self.give_up_on),
+        )
+
+
+class Retry(RetryRule):
+    """What follows a failed attempt."""
+
     max_lost_workers: int = Field(
         default=3,
         ge=1,

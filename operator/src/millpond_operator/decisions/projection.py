@@ -47,7 +47,7 @@ def project(before: TaskStatus, view: TaskView, now: datetime, generation: int) 
         queued_at=before.queued_at,
         started_at=running.at if running else None,
         finished_at=finished,
-        next_attempt_at=last.next_at if last.state == TaskState.BACKOFF else None,
+        next_attempt_at=last.next_at if last.state in (TaskState.BACKOFF, TaskState.SCHEDULED) else None,
         duration=_duration(running, view, finished),
         reason=last.reason or (last.error.type if last.error else ""),
         message=note or last.message or (last.error.message if last.error else ""),

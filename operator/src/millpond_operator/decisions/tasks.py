@@ -13,9 +13,7 @@ import orjson
 from millpond_api.durations import parse_duration
 from millpond_api.events import MAX_PAYLOAD_BYTES
 from millpond_api.lifecycle import TERMINAL
-from millpond_api.retry import RetryPolicy
 from millpond_api.v1alpha1 import TaskSpec, TaskStatus
-from millpond_api.v1alpha1.task import TaskRetry
 
 
 class Do(StrEnum):
@@ -99,17 +97,3 @@ def _after_the_end(spec: TaskSpec, status: TaskStatus, now: datetime) -> Step:
 def payload_size(spec: TaskSpec) -> int:
     """Bytes of the arguments as they travel."""
     return len(orjson.dumps({"args": spec.args, "kwargs": spec.kwargs}))
-
-
-def make_retry(retry: TaskRetry | None) -> RetryPolicy | None:
-    """The manifest's retry as the wire's policy."""
-    if retry is None:
-        return None
-    backoff = retry.backoff
-    return RetryPolicy(
-        max_attempts=retry.max_attempts,
-        initial=parse_duration(backoff.initial),
-        factor=backoff.factor,
-        maximum=parse_duration(backoff.maximum),
-        jitter=backoff.jitter,
-    )

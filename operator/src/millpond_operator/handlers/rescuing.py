@@ -54,7 +54,9 @@ class Rescuer:
             if max(last.at, last.next_at or last.at) > now - patience:
                 return
             attempt = last.attempt + 1 if waits else last.attempt
-            order = Order(order.pool, order.envelope.model_copy(update={"attempt": attempt}), order.payload)
+            # The message that was lost: later than every one that the log has seen the end of.
+            update = {"attempt": attempt, "snoozes": last.snoozes, "spent": last.spent}
+            order = Order(order.pool, order.envelope.model_copy(update=update), order.payload)
         log.warning(
             "a task's message was lost; it is submitted again", task=str(task.key), attempt=order.envelope.attempt
         )

@@ -11,7 +11,6 @@ from millpond_operator.broker.tasks import Order
 from millpond_operator.cluster.cache import Body, Key, key_of
 from millpond_operator.cluster.writer import Target
 from millpond_operator.cluster_key import PoolKey
-from millpond_operator.decisions.tasks import make_retry
 
 LIVE = frozenset({"Queued", "Scheduled", "Running", "Backoff"})
 """Phases of a task that was submitted and has not ended: its log is the truth."""
@@ -41,7 +40,7 @@ def make_order(key: Key, uid: str, spec: TaskSpec, now: datetime) -> Order:
         task_class=spec.task_class,
         enqueued=now,
         deadline=spec.deadline,
-        retry=make_retry(spec.retry),
+        retry=spec.retry.to_policy() if spec.retry else None,
         timeout=parse_duration(spec.timeout) if spec.timeout else None,
         soft_timeout=parse_duration(spec.soft_timeout) if spec.soft_timeout else None,
         object=key.name,

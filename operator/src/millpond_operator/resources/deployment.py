@@ -17,7 +17,6 @@ from typing import Any
 from millpond_api import LABEL_BUSY, LABEL_POOL, LABEL_VERSION
 from millpond_api.durations import parse_duration
 from millpond_api.quantities import parse_bytes
-from millpond_api.retry import RetryPolicy
 from millpond_api.v1alpha1 import WorkerPoolSpec
 
 from millpond_operator.cluster_key import PoolKey
@@ -38,18 +37,6 @@ def deployment_name(pool: str, version: str) -> str:
 def selector(pool: str) -> str:
     """The label selector of a pool's pods."""
     return f"{LABEL_POOL}={pool}"
-
-
-def make_retry_policy(spec: WorkerPoolSpec) -> RetryPolicy:
-    """The pool's retry as the wire's policy."""
-    backoff = spec.retry.backoff
-    return RetryPolicy(
-        max_attempts=spec.retry.max_attempts,
-        initial=parse_duration(backoff.initial),
-        factor=backoff.factor,
-        maximum=parse_duration(backoff.maximum),
-        jitter=backoff.jitter,
-    )
 
 
 def make_deployment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str, replicas: int) -> dict[str, Any]:
@@ -150,7 +137,7 @@ def _environment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str) -> list[dict
         "MILLPOND_APP": spec.app,
         "MILLPOND_CONCURRENCY": str(spec.concurrency),
         "MILLPOND_CLASSES": ",".join(spec.queue.classes),
-        "MILLPOND_RETRY": make_retry_policy(spec).model_dump_json(),
+        "MILLPOND_RETRY": spec.retry.to_policy().model_dump_json(),
         "MILLPOND_LEASE": f"{parse_duration(spec.timeouts.lease):g}",
         "MILLPOND_POISON_LIMIT": str(spec.retry.max_lost_workers),
         "MILLPOND_GRACE": f"{parse_duration(spec.shutdown.grace_period):g}",

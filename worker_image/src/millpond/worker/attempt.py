@@ -31,6 +31,7 @@ from millpond.outcomes import (
     decide_first_claim,
     decide_outcome,
     is_same,
+    make_cancelled,
     make_event,
     make_expired,
     make_failed,
@@ -104,7 +105,7 @@ class Attempt:
     async def _claim(self, handler: Handler | None) -> int | None:
         """The sequence of our claim, or None when there is nothing to run (any more)."""
         # A first delivery needs no read: the fence says if the log is not empty after all.
-        view_is_empty = self.envelope.attempt == 1 and self.delivery.count == 1 and handler is not None
+        view_is_empty = self.envelope.rank == (1, 0) and self.delivery.count == 1 and handler is not None
         mine, pause = make_event(self.origin, TaskState.RUNNING, utc_now()), Pause()
         while True:
             try:
@@ -161,7 +162,9 @@ class Attempt:
         event, result = self._decide(handler)
         stands = await self._commit(event, claim, result)
         succeeded = event.state == TaskState.SUCCEEDED
-        self.shop.board.count_served(time.perf_counter() - started, self.envelope.task_class, succeeded=succeeded)
+        if event.state != TaskState.SCHEDULED:
+            # A snooze is neither served nor failed: the task has still to be done.
+            self.shop.board.count_served(time.perf_counter() - started, self.envelope.task_class, succeeded=succeeded)
         if not stands:
             self.drop()
             self._log().warning("fenced: somebody else wrote the task's log after our claim; the result is dropped")
@@ -226,8 +229,7 @@ class Attempt:
             return (make_expired(self.origin, now) if expired else make_released(self.origin, now)), b""
         ended = self._ended.result()
         if self._cancelled and ended.error is not None:
-            event = make_event(self.origin, TaskState.CANCELLED, now)
-            return event.model_copy(update={"reason": "Cancelled"}), b""
+            return make_cancelled(self.origin, "", now), b""
         policy = choose_policy(self.envelope.retry, handler.retry, self.shop.settings.retry)
         return decide_outcome(ended, self.origin, policy, random.random(), now), ended.result
 

@@ -98,8 +98,8 @@ class Intake:
             return False
         if attempt.delivery.sequence == delivery.sequence:
             attempt.adopt(delivery)
-        elif attempt.envelope.attempt < envelope.attempt and envelope.id not in self._next:
-            # A short backoff: the next attempt is here before the last one has acked.
+        elif attempt.envelope.rank < envelope.rank and envelope.id not in self._next:
+            # A short backoff or snooze: the next message is here before the last one has acked.
             self._next[envelope.id] = (envelope, delivery)
         else:
             # A copy (the task was submitted twice): once the first is through, the log says what this one is worth.

@@ -15,7 +15,7 @@ from millpond_api.envelope import Envelope
 from millpond_api.events import TaskError, TaskEvent
 from millpond_api.lifecycle import TaskState, TaskView, fold_all
 
-from millpond.outcomes import Again, Lost, Stands, decide_commit
+from millpond.outcomes import Again, Lost, Stands, decide_commit, is_snooze_of
 from millpond.transport import Fenced, Publish, QueueFull, Refused, StreamMissing, Transport, Unconfirmed
 from millpond.worker.delivery import ACK, Delivery, own_headers
 
@@ -88,8 +88,12 @@ class Journal:
 
     async def complete(self, envelope: Envelope, event: TaskEvent, delivery: Delivery) -> None:
         """The consequences of an event that stands: idempotent, so that whoever comes next may do them again."""
-        if event.state == TaskState.BACKOFF and event.attempt == envelope.attempt:
-            await self._until_done("schedule", lambda: self._schedule(envelope, event, delivery))
+        if event.state == TaskState.BACKOFF and event.rank == envelope.rank:
+            following, name = envelope.next_attempt(), f"{envelope.id}.{envelope.attempt + 1}"
+            await self._until_done("schedule", lambda: self._schedule(following, event, delivery, name))
+        elif is_snooze_of(event, envelope):
+            following, name = envelope.next_snooze(), f"{envelope.id}.{envelope.attempt}.snooze-{event.snoozes}"
+            await self._until_done("schedule", lambda: self._schedule(following, event, delivery, name))
         elif event.state == TaskState.FAILED:
             error = event.error or TaskError(type="Failed", message=event.message, retryable=False)
             await self.bury(envelope.id, event.attempt, error, delivery)
@@ -129,17 +133,16 @@ class Journal:
             await pause.wait()
         return False
 
-    async def _schedule(self, envelope: Envelope, event: TaskEvent, delivery: Delivery) -> None:
-        following = envelope.next_attempt()
+    async def _schedule(self, following: Envelope, event: TaskEvent, delivery: Delivery, msg_id: str) -> None:
         headers = {**own_headers(delivery.message), subjects.HEADER_ENVELOPE: following.encode().decode()}
         at: datetime = event.next_at or event.at
         await self.transport.schedule(
-            envelope.id,
-            subjects.due(self.namespace, self.pool, envelope.task_class),
+            following.id,
+            subjects.due(self.namespace, self.pool, following.task_class),
             delivery.message.body,
             headers=headers,
             at=at,
-            msg_id=f"{envelope.id}.{following.attempt}",
+            msg_id=msg_id,
         )
 
     async def _until_done(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
