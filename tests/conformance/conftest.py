@@ -8,16 +8,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from millpond.testing.clock import Clock
+from millpond.testing.server import MemoryServer
 from millpond_api.broker import QueueConfig
 
 from tests.support.bed import LEASE, Bed, open_bed
+from tests.support.memory_ground import MemoryGround
 from tests.support.nats import NatsServer
 from tests.support.nats_ground import NatsGround
 
-BROKERS = ("nats",)
 
-
-@pytest.fixture(params=BROKERS)
+@pytest.fixture(params=["nats", "memory"])
 def broker(request: pytest.FixtureRequest) -> str:
     """The broker's name, for the fixtures below."""
     return str(request.param)
@@ -26,23 +27,31 @@ def broker(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def bed(broker: str, namespace: str, request: pytest.FixtureRequest) -> AsyncIterator[Bed]:
     """A pool `mill` with a short lease in the test's own namespace, on the session's broker."""
-    async with _bed("nats_server", namespace, request) as found:
+    async with _bed(broker, "nats_server", namespace, request) as found:
         yield found
 
 
 @pytest.fixture
 async def own_bed(broker: str, namespace: str, request: pytest.FixtureRequest) -> AsyncIterator[Bed]:
     """The same on a broker that this test may stop (`bed.ground.stop_broker()`)."""
-    async with _bed("own_nats_server", namespace, request) as found:
+    async with _bed(broker, "own_nats_server", namespace, request) as found:
         yield found
 
 
 @asynccontextmanager
-async def _bed(server: str, namespace: str, request: pytest.FixtureRequest) -> AsyncIterator[Bed]:
+async def _bed(broker: str, server: str, namespace: str, request: pytest.FixtureRequest) -> AsyncIterator[Bed]:
+    queue = QueueConfig(namespace, "mill", lease=LEASE)
+    if broker == "memory":
+        with Clock() as clock:
+            memory = MemoryServer()
+            async with open_bed(MemoryGround(memory, clock), queue) as bed:
+                yield bed
+            memory.close()
+        return
     found: NatsServer = request.getfixturevalue(server)
     ground = NatsGround(found)
     try:
-        async with open_bed(ground, QueueConfig(namespace, "mill", lease=LEASE)) as bed:
+        async with open_bed(ground, queue) as bed:
             yield bed
     finally:
         ground.close()
