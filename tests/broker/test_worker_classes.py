@@ -21,14 +21,14 @@ async def graded(nats_server: NatsServer, namespace: str, tmp_path: Path) -> Asy
         yield found
 
 
-async def test_waiting_tasks_run_in_class_order_whatever_their_age(graded: Mill) -> None:
+async def test_strict_waiting_tasks_run_in_class_order_whatever_their_age(graded: Mill) -> None:
     gate = graded.gate("g")
     gate.open()
     order = [
         (await graded.client.submit("mill", "gate", [gate.path], priority=name)).id
         for name in ("bulk", "bulk", "default", "default", "urgent", "urgent")
     ]
-    await graded.start("w1")
+    await graded.start("w1", priority="Strict")
     runs = [run.split()[1] for run in await gate.entered(6)]
     assert runs == [*order[4:], *order[2:4], *order[:2]]
     await graded.is_empty()

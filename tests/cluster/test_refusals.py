@@ -61,6 +61,9 @@ def refusal(kube: Kube, manifest: Body) -> str:
         ),
         pytest.param({"concurrency": 0}, ["spec.concurrency", "greater than or equal to 1"], id="no slots"),
         pytest.param({"queue": {"classes": ["Urgent"]}}, ["spec.queue.classes", "lower-case letters"], id="class name"),
+        pytest.param(
+            {"queue": {"weights": {"hgih": 5}}}, ["weights names a class that is not in classes"], id="weights"
+        ),
     ],
 )
 def test_a_bad_pool_is_refused_with_a_sentence(kube: Kube, spec: dict[str, Any], words: list[str]) -> None:

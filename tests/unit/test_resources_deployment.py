@@ -64,6 +64,10 @@ def test_the_worker_is_told_its_pool() -> None:
     assert (told["MILLPOND_NAMESPACE"], told["MILLPOND_POOL"], told["MILLPOND_APP"]) == ("team", "mill", "mill:app")
     assert (told["MILLPOND_CONCURRENCY"], told["MILLPOND_LEASE"]) == ("4", "7")
     assert told["MILLPOND_CLASSES"] == "urgent,default"
+    assert (json.loads(told["MILLPOND_WEIGHTS"]), told["MILLPOND_PRIORITY"]) == (
+        {"urgent": 2, "default": 1},
+        "Weighted",
+    )
     assert json.loads(told["MILLPOND_RETRY"])["max_attempts"] >= 1
 
 

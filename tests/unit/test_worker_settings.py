@@ -42,7 +42,7 @@ def test_classes_keep_their_order_and_retry_is_json(monkeypatch: pytest.MonkeyPa
         ({"CONCURRENCY": "0"}, "greater than or equal to 1"),
         ({"POOL": "a.b"}, "may hold only letters"),
         ({"CLASSES": "a,b c"}, "may hold only letters"),
-        ({"RETRY": "{"}, "MILLPOND_RETRY as JSON"),
+        ({"RETRY": "{"}, "MILLPOND_RETRY and MILLPOND_WEIGHTS are JSON"),
         ({"RETRY": '{"max_attempts": 0}'}, "MILLPOND_RETRY.max_attempts=0"),
         ({"LEASE": "0"}, "MILLPOND_LEASE"),
     ],

@@ -52,6 +52,12 @@ def check_token(text: str, what: str) -> str:
     return text
 
 
+def _tail(task_class: str, lane: str) -> str:
+    """The end of a queue's subject. Tasks without a fairness key have no lane."""
+    tail = check_token(task_class, "class")
+    return f"{tail}.{check_token(lane, 'lane')}" if lane else tail
+
+
 def check_handler(name: str) -> str:
     """`name` itself when it may name a handler (it travels in a header, so ASCII without spaces)."""
     if not _HANDLER.fullmatch(name):
@@ -64,18 +70,39 @@ def pool_stream(namespace: str, pool: str) -> str:
     return f"MP_{check_token(namespace, 'namespace')}_{check_token(pool, 'pool')}"
 
 
-def consumer(task_class: str) -> str:
-    """The durable pull consumer of one priority class of a pool's stream."""
-    return f"class-{check_token(task_class, 'class')}"
+def consumer(task_class: str, lane: str = "") -> str:
+    """The durable pull consumer of one priority class of a pool's stream, or of one lane of it."""
+    check_token(task_class, "class")
+    return f"lane-{check_token(lane, 'lane')}-{task_class}" if lane else f"class-{task_class}"
 
 
-def parse_consumer(name: str) -> str | None:
-    """The class of a pool's consumer; None for any other consumer."""
-    return name.removeprefix("class-") if name.startswith("class-") else None
+def parse_consumer(name: str) -> tuple[str, str] | None:
+    """(class, lane or "") of a pool's consumer; None for any other consumer."""
+    if name.startswith("class-"):
+        return name.removeprefix("class-"), ""
+    kind, _, rest = name.partition("-")
+    lane, _, task_class = rest.partition("-")
+    return (task_class, lane) if kind == "lane" and task_class else None
 
 
-def tasks(namespace: str, pool: str, task_class: str) -> str:
-    return f"mp.tasks.{namespace}.{pool}.{check_token(task_class, 'class')}"
+def lane_pair(key: str, lanes: int) -> tuple[str, str]:
+    """The two lanes, of so many, in which tasks of a fairness key may wait (two choices: Mitzenmacher, 2001)."""
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    first, step = int.from_bytes(digest[:4], "big") % lanes, int.from_bytes(digest[4:], "big")
+    second = (first + 1 + step % (lanes - 1)) % lanes if lanes > 1 else first
+    return f"{first:x}", f"{second:x}"
+
+
+def tasks(namespace: str, pool: str, task_class: str, lane: str = "") -> str:
+    return f"mp.tasks.{namespace}.{pool}.{_tail(task_class, lane)}"
+
+
+def parse_tasks(subject: str) -> tuple[str, str]:
+    """(class, lane or "") of an `mp.tasks.…` or `mp.wake.…` subject."""
+    parts = subject.split(".")
+    if len(parts) not in (5, 6) or parts[1] not in ("tasks", "wake"):
+        raise ValueError(f"{subject!r} is not a queue's subject")
+    return parts[4], parts[5] if len(parts) == 6 else ""
 
 
 def tasks_all(namespace: str, pool: str) -> str:
@@ -87,13 +114,23 @@ def wake_all(namespace: str, pool: str) -> str:
     return f"mp.wake.{namespace}.{pool}.>"
 
 
+def wake_lanes(namespace: str, pool: str) -> str:
+    """The same for tasks that were stored in a lane: one idle worker of the pool hears each."""
+    return f"mp.wake.{namespace}.{pool}.*.*"
+
+
+def lanes_seen(namespace: str, pool: str) -> str:
+    """Where the server answers a worker's look at the pool's lanes: all of its workers hear it."""
+    return f"mp.lanes.{namespace}.{pool}"
+
+
 def later(task_id: str) -> str:
     """The one pending schedule of a task (a second schedule on the same subject replaces the first)."""
     return f"mp.later.{check_token(task_id, 'task id')}"
 
 
-def due(namespace: str, pool: str, task_class: str) -> str:
-    return f"mp.due.{namespace}.{pool}.{check_token(task_class, 'class')}"
+def due(namespace: str, pool: str, task_class: str, lane: str = "") -> str:
+    return f"mp.due.{namespace}.{pool}.{_tail(task_class, lane)}"
 
 
 def due_all(namespace: str, pool: str) -> str:

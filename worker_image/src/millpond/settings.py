@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 from millpond_api.retry import RetryPolicy
+from millpond_api.shares import class_weights
 from millpond_api.subjects import check_token
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -34,7 +35,11 @@ class Settings(BaseSettings):
     concurrency: int = Field(default=1, ge=1, le=10_000)
     worker: str = Field(default_factory=lambda: socket.gethostname().replace(".", "-"))
     classes: Annotated[tuple[str, ...], NoDecode] = ("default",)
-    """In priority order: a message of an earlier class is always taken first."""
+    """In priority order."""
+    weights: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Of classes, as JSON. The operator writes all of them; what is missing has `class_weights`' default."""
+    priority: Literal["Weighted", "Strict"] = "Weighted"
+    """Weighted: each class has its share of the starts. Strict: a class waits until those before it are empty."""
     retry: RetryPolicy = Field(default_factory=RetryPolicy)
     lease: float = Field(default=15.0, gt=0)
     """The ack wait of the pool's consumers: a message of a worker that is silent for so long goes to another one."""
@@ -56,6 +61,11 @@ class Settings(BaseSettings):
     """A handler's process that is larger than this after a task is replaced; 0: never."""
     lost_slots: int = Field(default=3, ge=1)
     """A worker that had to abandon so many threads drains and ends, to start afresh: each still takes memory."""
+
+    @property
+    def shares(self) -> dict[str, int]:
+        """The weight of each class, in priority order."""
+        return class_weights(self.classes, self.weights)
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -83,7 +93,7 @@ def read_settings() -> Settings:
         raise SettingsError("; ".join(_sentence(problem) for problem in error.errors())) from None
     except UnreadableSettings as error:
         raise SettingsError(
-            f"{error}: write {PREFIX}RETRY as JSON, such as {json.dumps({'max_attempts': 4})}"
+            f"{error}: {PREFIX}RETRY and {PREFIX}WEIGHTS are JSON, such as {json.dumps({'max_attempts': 4})}"
         ) from None
 
 

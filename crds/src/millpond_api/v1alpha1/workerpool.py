@@ -9,9 +9,18 @@ from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Mem
 from millpond_api.v1alpha1.rollout import Rollout, RolloutStatus, VersionStatus
 from millpond_api.v1alpha1.scaling import Scaling
 
+_QUEUE_RULES: Any = [
+    rule(
+        "!has(self.weights) || self.weights.all(name, name in self.classes)",
+        "weights names a class that is not in classes: add it there, or correct the name",
+    )
+]
+
 
 class Queue(Model):
     """The pool's queue: a JetStream work-queue stream."""
+
+    model_config = ConfigDict(json_schema_extra={CEL: _QUEUE_RULES})
 
     max_depth: int = Field(
         default=100_000,
@@ -24,12 +33,27 @@ class Queue(Model):
         default_factory=lambda: ["default"],
         min_length=1,
         max_length=8,
-        description="Priority classes, highest first. A worker takes from a class only when those before it are empty.",
+        description="Priority classes, highest first. How they share the workers is said by priority and weights.",
         json_schema_extra={
             CEL: [
                 rule("self.all(c, c.matches('^[a-z0-9-]{1,32}$'))", "class names are lower-case letters, digits and -")
             ],
             "items": {"type": "string", "maxLength": 32},
+        },
+    )
+    priority: Literal["Weighted", "Strict"] = Field(
+        default="Weighted",
+        description="Weighted: while all classes have tasks waiting, each has its share of the starts, so none "
+        "starves; a class that had nothing waiting gets the next free slot. Strict: a worker takes from a class only "
+        "when those before it are empty.",
+    )
+    weights: dict[str, int] = Field(
+        default_factory=dict,
+        description="Shares of the classes, such as {high: 5, default: 3, bulk: 1}. Without any, a class weighs twice "
+        "the next one; where some are given, the others weigh 1.",
+        json_schema_extra={
+            "maxProperties": 8,
+            "additionalProperties": {"type": "integer", "minimum": 1, "maximum": 1000},
         },
     )
     storage: Literal["File", "Memory"] = Field(

@@ -98,23 +98,36 @@ class ClassReading(NamedTuple):
 
 
 async def read_classes(transport: Transport, key: PoolKey) -> dict[str, ClassReading]:
-    """The classes of a pool's queue by their consumers, in one request; empty when there is no such stream.
+    """The classes of a pool's queue by their consumers, lanes added up; empty when there is no such stream.
 
-    A stream counts what it stored in all and not by subject; a consumer counts deliveries, so what is delivered again
-    counts as arrived again: it has to be served again too.
+    One request for each 256 consumers. A stream counts what it stored in all and not by subject; a consumer counts
+    deliveries, so what is delivered again counts as arrived again: it has to be served again too.
     """
+    found: dict[str, ClassReading] = {}
     try:
-        page = await transport.api(f"CONSUMER.LIST.{subjects.pool_stream(*key)}")
+        async for info in _consumers(transport, subjects.pool_stream(*key)):
+            parsed = subjects.parse_consumer(info["name"])
+            if parsed:
+                waiting = int(info["num_pending"])
+                before = found.get(parsed[0], ClassReading(0, 0))
+                arrived = before.arrived + waiting + int(info["delivered"]["consumer_seq"])
+                found[parsed[0]] = ClassReading(before.waiting + waiting, arrived)
     except wire.StreamMissing:
         return {}
-    consumers: Any = page.get("consumers") or []
-    found = {}
-    for info in consumers:
-        name = subjects.parse_consumer(info["name"])
-        if name:
-            waiting = int(info["num_pending"])
-            found[name] = ClassReading(waiting, waiting + int(info["delivered"]["consumer_seq"]))
     return found
+
+
+async def _consumers(transport: Transport, stream: str) -> AsyncIterator[dict[str, Any]]:
+    """Every consumer of a stream, page by page."""
+    seen = 0
+    while True:
+        page: dict[str, Any] = await transport.api(f"CONSUMER.LIST.{stream}", {"offset": seen})
+        found = page.get("consumers") or []
+        for info in found:
+            yield info
+        seen += len(found)
+        if not found or seen >= page.get("total", 0):
+            return
 
 
 def _reading(info: dict[str, Any]) -> Reading:

@@ -17,6 +17,7 @@ from typing import Any
 from millpond_api import LABEL_BUSY, LABEL_POOL, LABEL_VERSION
 from millpond_api.durations import parse_duration
 from millpond_api.quantities import parse_bytes
+from millpond_api.shares import class_weights
 from millpond_api.v1alpha1 import WorkerPoolSpec
 
 from millpond_operator.cluster_key import PoolKey
@@ -137,6 +138,8 @@ def _environment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str) -> list[dict
         "MILLPOND_APP": spec.app,
         "MILLPOND_CONCURRENCY": str(spec.concurrency),
         "MILLPOND_CLASSES": ",".join(spec.queue.classes),
+        "MILLPOND_WEIGHTS": json.dumps(class_weights(spec.queue.classes, spec.queue.weights)),
+        "MILLPOND_PRIORITY": spec.queue.priority,
         "MILLPOND_RETRY": spec.retry.to_policy().model_dump_json(),
         "MILLPOND_LEASE": f"{parse_duration(spec.timeouts.lease):g}",
         "MILLPOND_POISON_LIMIT": str(spec.retry.max_lost_workers),

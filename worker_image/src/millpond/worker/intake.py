@@ -1,12 +1,11 @@
-"""From arrived messages to running attempts: the slots, what is held until one is free, and what is given back.
+"""From arrived messages to running attempts: the slots, and what is given back.
 
-Owns which messages are ours. Everything that arrives is put under lease at once; a message without a free slot is
-held and run next, in class order; when draining it goes straight back. It survives duplicates: the same message again
-is handed to the attempt that runs it, a copy of it waits until the first is through.
+Owns which messages are ours. What arrives is put under lease and started at once; without a free slot, and when
+draining, it goes straight back, because another worker may have a slot for it. It survives duplicates: the same message
+again is handed to the attempt that runs it, a copy of it waits until the first is through.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine
 
 import structlog
@@ -25,8 +24,6 @@ class Intake:
 
     def __init__(self, shop: Shop, changed: Callable[[], None]) -> None:
         self._shop, self._changed = shop, changed
-        self._held: list[deque[tuple[Envelope, Delivery]]] = [deque() for _ in shop.settings.classes]
-        self._order = {name: place for place, name in enumerate(shop.settings.classes)}
         self._active: dict[str, Attempt] = {}
         self._next: dict[str, tuple[Envelope, Delivery]] = {}
         self._tasks: set[asyncio.Task[object]] = set()
@@ -44,8 +41,7 @@ class Intake:
 
     @property
     def free(self) -> int:
-        held = sum(len(line) for line in self._held) + len(self._next)
-        return 0 if self.draining else max(0, self._shop.settings.concurrency - len(self._active) - held)
+        return 0 if self.draining else max(0, self._shop.settings.concurrency - len(self._active))
 
     def take(self, delivery: Delivery) -> None:
         """A message has arrived."""
@@ -59,9 +55,12 @@ class Intake:
             self._log.warning("a message is not a task; it becomes a dead letter", why=str(reason))
             self._spawn(self._bury(delivery, reason))
             return
-        if not self._is_again(envelope, delivery):
-            self._hold(envelope, delivery)
-            self._fill()
+        if self._is_again(envelope, delivery):
+            return
+        if self.free:
+            self._begin(envelope, delivery)
+        else:
+            self._give_back(delivery, NAK)
 
     def cancel(self, task_id: str) -> bool:
         """Whether the task runs here; it is asked to stop."""
@@ -71,12 +70,9 @@ class Intake:
         return attempt is not None
 
     def drain(self) -> None:
-        """Take nothing new; give back what is held."""
+        """Take nothing new; give back what waits for its own last attempt to end."""
         self.draining = True
-        held = [delivery for line in self._held for _, delivery in line]
-        held += [delivery for _, delivery in self._next.values()]
-        for line in self._held:
-            line.clear()
+        held = [delivery for _, delivery in self._next.values()]
         self._next.clear()
         for delivery in held:
             self._give_back(delivery, NAK)
@@ -106,23 +102,14 @@ class Intake:
             self._give_back(delivery, nak_after(COPY_DELAY))
         return True
 
-    def _hold(self, envelope: Envelope, delivery: Delivery) -> None:
-        """Keep it until a slot is free. A class that this worker was not told of comes last."""
-        self._held[self._order.get(envelope.task_class, len(self._held) - 1)].append((envelope, delivery))
-
     def _give_back(self, delivery: Delivery, word: bytes) -> None:
         self._shop.board.leases.pop(delivery.reply, None)
         self._spawn(self._shop.journal.answer(delivery.reply, word))
 
-    def _fill(self) -> None:
-        """Start held messages while there are free slots."""
-        for line in self._held:
-            while line and len(self._active) < self._shop.settings.concurrency:
-                envelope, delivery = line.popleft()
-                if not self._is_again(envelope, delivery):
-                    attempt = Attempt(self._shop, envelope, delivery)
-                    self._active[envelope.id] = attempt
-                    self._spawn(self._run(attempt))
+    def _begin(self, envelope: Envelope, delivery: Delivery) -> None:
+        attempt = Attempt(self._shop, envelope, delivery)
+        self._active[envelope.id] = attempt
+        self._spawn(self._run(attempt))
         self._changed()
 
     async def _run(self, attempt: Attempt) -> None:
@@ -136,8 +123,9 @@ class Intake:
             task = attempt.envelope.id
             del self._active[task]
             if task in self._next:
-                self._hold(*self._next.pop(task))
-            self._fill()
+                self._begin(*self._next.pop(task))
+            else:
+                self._changed()
 
     async def _bury(self, delivery: Delivery, reason: MalformedTask) -> None:
         try:

@@ -7,6 +7,7 @@ waits for), one that restarts (everything is asked and claimed again), and a que
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ from millpond.client import Client
 from millpond.context import Context
 from millpond.settings import Settings
 from millpond.transport import Hooks, Transport, TransportError
+from millpond.worker.agenda import Agenda
 from millpond.worker.announcer import Announcer
 from millpond.worker.attempt import Shop
 from millpond.worker.board import Board, Running
@@ -30,8 +32,10 @@ from millpond.worker.hosts import THREADS, Place
 from millpond.worker.intake import Intake
 from millpond.worker.journal import Journal, Pause
 from millpond.worker.keeper import Keeper, KeeperPlan
-from millpond.worker.pulls import ClassPulls, PullLoop
+from millpond.worker.offering import ManyLines, Offering, OneLine, Slots
+from millpond.worker.pulls import Puller
 from millpond.worker.rpc import serve_rpc
+from millpond.worker.turns import Turns
 
 RELEASE_TIMEOUT = 3.0
 """Seconds for giving back what runs, once the grace period is over: three requests to a server that answers."""
@@ -56,7 +60,7 @@ class Worker:
         self._wake, self._stop, self._hurry, self._quiet = (asyncio.Event() for _ in range(4))
         self.intake: Intake | None = None
         self._last_error = ""
-        self._pulls: list[ClassPulls] = []
+        self._puller: Puller | None = None
         self._loop_task: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
@@ -121,18 +125,24 @@ class Worker:
         for task_class in self.settings.classes:
             await self._await_consumer(transport, stream, task_class)
         self.board.ready = True
-        self._pulls = [ClassPulls(transport, stream, name, self._wake) for name in self.settings.classes]
         assert self.intake is not None
         if self.intake.draining:
             return
-        for pulls in self._pulls:
-            await pulls.start(self.intake.take)
+        self._puller = Puller(transport, stream, self._wake)
+        await self._puller.start(self.intake.take)
         self.announcer.change(WorkerState.IDLE, "Ready", "connected to the pool's queue")
-        loop = PullLoop(
-            self._pulls, self.settings.concurrency, lambda: self.intake.free if self.intake else 0, self._wake
-        )
-        self._loop_task = asyncio.create_task(loop.run(), name="millpond-pulls")
+        offering = self._make_offering(self._puller, self.intake)
+        self._loop_task = asyncio.create_task(offering.run(), name="millpond-pulls")
         await self._loop_task
+
+    def _make_offering(self, puller: Puller, intake: Intake) -> Offering:
+        classes = self.settings.classes
+        slots = Slots(self.settings.concurrency, lambda: intake.free, self._wake)
+        if len(classes) == 1:
+            return Offering(puller, slots, OneLine(puller, slots, classes[0]))
+        # A random place in the cycle: workers that start together must not all begin with the same class.
+        turns = Turns(self.settings.shares, strict=self.settings.priority == "Strict", phase=random.random())
+        return Offering(puller, slots, ManyLines(puller, slots, Agenda(turns, classes), classes))
 
     async def _await_consumer(self, transport: Transport, stream: str, task_class: str) -> None:
         pause, said = Pause(0.1, 1.0), ""
@@ -169,7 +179,8 @@ class Worker:
         self.intake.drain()
         if self._loop_task:
             self._loop_task.cancel()
-        await asyncio.gather(*(pulls.stop() for pulls in self._pulls))
+        if self._puller:
+            await self._puller.stop()
 
     @property
     def _takes_part(self) -> bool:
@@ -210,8 +221,8 @@ class Worker:
             self._wake.set()
 
     def _on_reconnect(self) -> None:
-        for pulls in self._pulls:
-            pulls.reset()
+        if self._puller:
+            self._puller.reset()
         self._wake.set()
         self._last_error = ""
         self._log.info("connected to NATS again")
