@@ -10,15 +10,27 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from millpond_cli.cluster import Cluster, Object, Request
+from millpond_cli.cluster import Cluster, Object, Request, connect
 from millpond_cli.errors import CliError
+from millpond_cli.options import Target
 
 NATS_LABELS = "app.kubernetes.io/name=millpond,app.kubernetes.io/component=nats"
 NATS_PORT = 4222
 CHUNK = 65536
+
+
+@contextmanager
+def broker(target: Target, nats: str = "") -> Iterator[tuple[str, str]]:
+    """(URL of NATS, namespace): the given NATS, or the cluster's own through the API server."""
+    if nats and target.namespace:
+        yield nats, target.namespace
+        return
+    cluster = connect(target)
+    with nullcontext(nats) if nats else forwarded_nats(cluster) as url:
+        yield url, cluster.namespace
 
 
 @contextmanager

@@ -1,12 +1,11 @@
 """A pool's scaling records: from the ledger's stream or from a file.
 
-Owns the way to the records, and is the only place of the command that speaks NATS, by the SDK's transport. What a
-record means is `millpond_scaling.records`'. A record that cannot be read is counted and said, never skipped in silence.
+Owns the way to the records: NATS, by the SDK's transport. What a record means is `millpond_scaling.records`'. A record
+that cannot be read is counted and said, never skipped in silence.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,9 +14,8 @@ from typing import Any
 from millpond_api import subjects
 from millpond_scaling.records import Record, RecordError, decode
 
-from millpond_cli.cluster import connect
 from millpond_cli.errors import CliError
-from millpond_cli.forwarding import forwarded_nats
+from millpond_cli.forwarding import broker
 from millpond_cli.options import Target
 
 CONNECT_SECONDS = 10.0
@@ -86,30 +84,19 @@ def read_file(path: Path, span: Span) -> Found:
 
 def read_stream(source: Source, span: Span) -> Found:
     """The pool's records of a span from the ledger."""
-    with _broker(source) as (url, namespace):
+    with broker(source.target, source.nats) as (url, namespace):
         stored = _run(_read_range(url, subjects.ledger(namespace, source.pool), span.since))
     return collect(stored, span)
 
 
 def read_at(source: Source, moment: datetime) -> Record | None:
     """The last record at or before `moment`; None when the ledger does not reach back to it."""
-    with _broker(source) as (url, namespace):
+    with broker(source.target, source.nats) as (url, namespace):
         lines = _run(_read_around(url, subjects.ledger(namespace, source.pool), moment))
     found = collect(lines, Span(until=moment))
     if found.unreadable and not found.records:
         raise CliError(f"the ledger of {source.pool} cannot be read: {found.unreadable[-1]}")
     return found.records[-1] if found.records else None
-
-
-@contextmanager
-def _broker(source: Source) -> Iterator[tuple[str, str]]:
-    """(URL of NATS, namespace of the pool)."""
-    if source.nats and source.target.namespace:
-        yield source.nats, source.target.namespace
-        return
-    cluster = connect(source.target)
-    with nullcontext(source.nats) if source.nats else forwarded_nats(cluster) as url:
-        yield url, cluster.namespace
 
 
 def _run(work: Coroutine[Any, Any, list[tuple[str, bytes]]]) -> list[tuple[str, bytes]]:

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from millpond_cli.commands import cancel, explain, get, importing, logs, replay, simulate, submit, version, watch
+from millpond_cli.commands import cancel, dead, explain, get, importing, logs, replay, simulate, submit, version, watch
 from millpond_cli.errors import CliError
 from millpond_cli.output import say
 
@@ -53,6 +53,7 @@ app.command("replay")(replay.replay)
 app.command("simulate")(simulate.simulate)
 app.command("cancel")(cancel.cancel)
 app.command("unpin")(cancel.unpin)
+app.add_typer(dead.app, name="dead")
 app.add_typer(importing.app, name="import")
 app.command("version")(version.version)
 

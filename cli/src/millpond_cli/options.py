@@ -23,7 +23,7 @@ EverywhereOption = Annotated[bool, typer.Option("-A", "--all-namespaces", help="
 NatsOption = Annotated[
     str,
     typer.Option(
-        "--nats", metavar="URL", help="NATS of the ledger; the chart's own, through the API server, if not given."
+        "--nats", metavar="URL", help="NATS of the pools; the chart's own, through the API server, if not given."
     ),
 ]
 

@@ -44,6 +44,23 @@ class TaskError(Wire):
     retryable: bool = True
 
 
+class LostWorker(Wire):
+    """A worker that was lost while it ran a task, and what its pod says of its end (`OOMKilled`, exit code 137)."""
+
+    worker: str
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+
+
+class LossNote(Wire):
+    """Written by the operator beside the dead letter of a quarantined task: how the workers of that attempt ended."""
+
+    attempt: int = 1
+    at: datetime
+    workers: tuple[LostWorker, ...] = ()
+
+
 class TaskEvent(Wire):
     """One transition of a task. `sequence` is the stream's, filled in by the reader (0 when not stored yet)."""
 

@@ -159,6 +159,24 @@ def dead(namespace: str, pool: str, task_id: str) -> str:
     return f"mp.dead.{namespace}.{pool}.{check_token(task_id, 'task id')}"
 
 
+def dead_all(namespace: str, pool: str = "*") -> str:
+    """The dead letters of a pool, or of every pool of the namespace (not the notes beside them)."""
+    return f"mp.dead.{namespace}.{pool}.*"
+
+
+def dead_note(namespace: str, pool: str, task_id: str) -> str:
+    """What is known of the workers that a quarantined task took with it (`events.LossNote`), beside its dead letter."""
+    return f"mp.dead.{namespace}.{pool}.{check_token(task_id, 'task id')}.losses"
+
+
+def parse_dead(subject: str) -> "Address":
+    """The task (or `malformed-…` message) of a dead letter's subject."""
+    parts = subject.split(".")
+    if len(parts) != 5 or parts[1] != "dead":
+        raise ValueError(f"{subject!r} is not the subject of a dead letter")
+    return Address(parts[2], parts[3], parts[4])
+
+
 def ledger(namespace: str, pool: str) -> str:
     """The pool's scaling records: each message is one decision with all it was made from."""
     return f"mp.ledger.{namespace}.{pool}"

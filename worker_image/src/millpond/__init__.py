@@ -21,6 +21,7 @@ from millpond.errors import (
     ArgumentsTooLarge,
     BrokerRefused,
     Cancel,
+    DeadLetterNotFound,
     HardTimeout,
     MillpondError,
     NonRetryable,
@@ -38,6 +39,7 @@ from millpond.errors import (
     WorkerProcessDied,
 )
 from millpond.handle import TaskHandle
+from millpond.letters import DeadLetter, LetterFilter
 from millpond.submission import Options
 
 __all__ = [
@@ -48,7 +50,10 @@ __all__ = [
     "Cancel",
     "Client",
     "Context",
+    "DeadLetter",
+    "DeadLetterNotFound",
     "HardTimeout",
+    "LetterFilter",
     "MillpondError",
     "NonRetryable",
     "NotConnected",

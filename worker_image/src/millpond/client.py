@@ -15,6 +15,7 @@ from typing import Any, Self, Unpack
 from millpond_api import subjects
 from millpond_api.events import utc_now
 
+from millpond.dead import DeadLetters
 from millpond.errors import NotConnected, QueueFull
 from millpond.handle import TaskHandle, broker_errors
 from millpond.sending import Sender
@@ -113,6 +114,14 @@ class Client:
     def handle(self, pool: str, task_id: str) -> TaskHandle:
         """The handle of a task that was submitted before, here or elsewhere."""
         return TaskHandle(self, pool, task_id)
+
+    def dead(self, pool: str = "") -> DeadLetters:
+        """The dead letters of a pool, or of all pools of the namespace: to list, redrive and purge."""
+        return DeadLetters(self, pool)
+
+    async def check_class(self, pool: str, task_class: str) -> None:
+        """PoolNotFound or PriorityNotFound unless the pool's workers take this class."""
+        await self._sender.check_class(pool, task_class)
 
     def check_open(self) -> None:
         """NotConnected when this client has been closed; nothing would ever answer."""

@@ -44,6 +44,13 @@ class ArgumentsTooLarge(MillpondError, ValueError):
     """The arguments are larger than a task may carry."""
 
 
+class DeadLetterNotFound(MillpondError, KeyError):
+    """There is no dead letter of this task: it was redriven or purged, it is older than 30 days, or it never failed."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class TaskFailed(MillpondError):
     """The task ended as Failed. `type`, `message` and `traceback` are those of the handler's exception."""
 

@@ -1,0 +1,134 @@
+"""Dead letters as data: what is read of them, which ones a filter means, and where a redrive goes on after a crash."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from millpond.answers import Stored
+from millpond.letters import (
+    REDRIVEN,
+    DeadLetter,
+    GoOn,
+    LetterFilter,
+    Over,
+    PutBack,
+    Refused,
+    decide_redrive,
+    parse_letter,
+)
+from millpond_api import subjects
+from millpond_api.envelope import Envelope
+from millpond_api.events import TaskError, TaskEvent
+from millpond_api.lifecycle import TERMINAL, TaskState, TaskView, fold_all, task_may
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+ENVELOPE = Envelope(id="t", handler="census.parse", attempt=2, enqueued=NOW, deadline=NOW, object="parse-ast")
+
+
+def letter(envelope: Envelope | None = ENVELOPE, error: str = "TimeoutError", age: float = 60.0) -> DeadLetter:
+    stored = Stored(7, "mp.dead.ns.mill.t", {}, b"{}")
+    return DeadLetter("t", "mill", NOW - timedelta(seconds=age), TaskError(type=error), stored, envelope)
+
+
+def log(*steps: tuple[str, int, str]) -> TaskView:
+    events = [
+        TaskEvent(state=state, attempt=attempt, reason=reason, at=NOW, sequence=10 * number)
+        for number, (state, attempt, reason) in enumerate(steps, start=1)
+    ]
+    return fold_all(events)
+
+
+def test_a_stored_letter_is_read_with_its_task_error_and_time() -> None:
+    headers = {
+        subjects.HEADER_ENVELOPE: ENVELOPE.encode().decode(),
+        subjects.HEADER_ERROR: TaskError(type="TimeoutError", message="slow").encode().decode(),
+        "Nats-Time-Stamp": "2026-03-01T12:00:00.5Z",
+    }
+    read = parse_letter(Stored(7, subjects.dead("ns", "mill", "t"), headers, b"{}"))
+    assert (read.task, read.pool, read.handler, read.attempt, read.object) == (
+        "t",
+        "mill",
+        "census.parse",
+        2,
+        "parse-ast",
+    )
+    assert (read.error.type, read.error.message) == ("TimeoutError", "slow")
+    assert read.at == NOW + timedelta(seconds=0.5)
+
+
+def test_a_letter_without_readable_headers_is_still_listed_and_refuses_a_redrive() -> None:
+    headers = {subjects.HEADER_ENVELOPE: "{", subjects.HEADER_ERROR: "?", "Nats-Time-Stamp": NOW.isoformat()}
+    read = parse_letter(Stored(7, subjects.dead("ns", "mill", "malformed-3"), headers, b"\xff"))
+    assert (read.task, read.error.type, read.handler) == ("malformed-3", "Unknown", "")
+    assert isinstance(decide_redrive(TaskView(), read, NOW), Refused)
+
+
+@pytest.mark.parametrize(
+    ("steps", "decision"),
+    [
+        pytest.param([("Running", 2, ""), ("Failed", 2, "")], PutBack, id="failed: put it back"),
+        pytest.param([], PutBack, id="the log is older than its seven days: put it back"),
+        pytest.param([("Failed", 2, ""), ("Queued", 3, REDRIVEN)], GoOn, id="crash after the commit: publish"),
+        pytest.param([("Queued", 3, REDRIVEN), ("Running", 3, "")], Over, id="it runs again: a leftover"),
+        pytest.param([("Running", 3, ""), ("Queued", 3, "Released")], Over, id="released again: a leftover"),
+        pytest.param([("Running", 3, ""), ("Failed", 3, "")], Over, id="failed again: another letter stands for it"),
+        pytest.param([("Queued", 3, REDRIVEN), ("Cancelled", 3, "")], Over, id="cancelled after the redrive"),
+        pytest.param([("Running", 1, "")], Refused, id="submitted again under its id"),
+        pytest.param([("Succeeded", 1, "")], Refused, id="submitted again, and done"),
+    ],
+)
+def test_the_log_tells_how_far_a_redrive_got(steps: list[tuple[str, int, str]], decision: type) -> None:
+    assert type(decide_redrive(log(*steps), letter(), NOW)) is decision
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(list(TaskState)), st.integers(1, 4), st.sampled_from(["", REDRIVEN])), max_size=5
+)
+
+
+@given(STEPS)
+def test_only_a_failed_log_of_the_same_attempt_is_written_and_by_a_step_of_the_table(
+    steps: list[tuple[str, int, str]],
+) -> None:
+    view = log(*steps)
+    decision = decide_redrive(view, letter(), NOW)
+    if isinstance(decision, PutBack):
+        last = view.last
+        assert decision.expected == (last.sequence if last else 0)
+        assert last is None or (last.state, last.attempt) == ("Failed", 2)
+        assert task_may(last.state if last else TaskState.FAILED, decision.event.state)
+        assert (decision.event.attempt, decision.event.spent) == (3, 2)
+    elif isinstance(decision, GoOn):
+        assert view.state == TaskState.QUEUED
+    elif isinstance(decision, Refused):
+        assert view.state not in TERMINAL or view.last is not None
+
+
+def test_a_redriven_envelope_has_all_attempts_anew_and_no_deadline_of_the_past() -> None:
+    following = ENVELOPE.redriven(2)
+    assert (following.attempt, following.tries, following.redrives, following.deadline) == (3, 1, 1, None)
+    assert following.rank > ENVELOPE.rank
+    assert (following.id, following.object) == (ENVELOPE.id, ENVELOPE.object)
+
+
+@pytest.mark.parametrize(
+    ("which", "meant"),
+    [
+        (LetterFilter(), True),
+        (LetterFilter(handler="census.*"), True),
+        (LetterFilter(handler="census"), False),
+        (LetterFilter(error="Timeout*"), True),
+        (LetterFilter(error="KeyError"), False),
+        (LetterFilter(older=timedelta(seconds=59)), True),
+        (LetterFilter(older=timedelta(seconds=61)), False),
+        (LetterFilter(newer=timedelta(seconds=61)), True),
+        (LetterFilter(newer=timedelta(seconds=59)), False),
+        (LetterFilter(tasks=("t",)), True),
+        (LetterFilter(tasks=("parse-ast",)), True),
+        (LetterFilter(tasks=("u", "")), False),
+        (LetterFilter(handler="census.parse", error="KeyError"), False),
+    ],
+)
+def test_a_filter_means_what_all_its_parts_mean(which: LetterFilter, meant: bool) -> None:
+    assert which.matches(letter(), NOW) is meant

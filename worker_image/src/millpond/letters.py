@@ -1,0 +1,148 @@
+"""Dead letters as data: what one says, which ones a filter means, and what a redrive of one has to do. Pure.
+
+Owns the reading of a stored dead letter and the decision of a redrive (protocol.md, "Redrive"): commit `Queued(a + 1)`
+on the Failed log, publish, remove the letter. The log tells how far an earlier try got, so that a crash between any
+two steps is finished by whoever redrives next. It does no I/O: `dead` does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+
+import pydantic
+from millpond_api import subjects
+from millpond_api.envelope import Envelope, MalformedTask, parse_envelope
+from millpond_api.events import TaskError, TaskEvent
+from millpond_api.lifecycle import TERMINAL, TaskState, TaskView
+
+from millpond.answers import Stored
+
+REDRIVEN = "Redriven"
+"""The reason of the event that puts a failed task back."""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A task that will not be tried again by itself. `at` is when it became one; `envelope` is None if unreadable."""
+
+    task: str
+    pool: str
+    at: datetime
+    error: TaskError
+    stored: Stored
+    envelope: Envelope | None = None
+
+    @property
+    def handler(self) -> str:
+        return self.envelope.handler if self.envelope else ""
+
+    @property
+    def attempt(self) -> int:
+        return self.envelope.attempt if self.envelope else 1
+
+    @property
+    def object(self) -> str:
+        """Name of the Task object, empty for a task of the SDK."""
+        return self.envelope.object if self.envelope else ""
+
+
+@dataclass(frozen=True)
+class LetterFilter:
+    """Which dead letters are meant; what is left out does not narrow. `handler` and `error` may hold `*` and `?`.
+
+    `older` and `newer` say how long ago it became one, `tasks` names ids or Task objects.
+    """
+
+    handler: str = ""
+    error: str = ""
+    older: timedelta | None = None
+    newer: timedelta | None = None
+    tasks: Sequence[str] = ()
+
+    def matches(self, letter: DeadLetter, now: datetime) -> bool:
+        age = now - letter.at
+        return (
+            (not self.handler or fnmatchcase(letter.handler, self.handler))
+            and (not self.error or fnmatchcase(letter.error.type, self.error))
+            and (self.older is None or age >= self.older)
+            and (self.newer is None or age <= self.newer)
+            and (not self.tasks or letter.task in self.tasks or (bool(letter.object) and letter.object in self.tasks))
+        )
+
+
+EVERY = LetterFilter()
+
+
+def parse_letter(stored: Stored) -> DeadLetter:
+    """The dead letter in a message of MILLPOND_DEAD; one that cannot be read is still one, with what can be read."""
+    address = subjects.parse_dead(stored.subject)
+    try:
+        error = TaskError.decode(stored.headers.get(subjects.HEADER_ERROR, "").encode())
+    except pydantic.ValidationError:
+        error = TaskError(type="Unknown", message="the dead letter does not say why", retryable=False)
+    try:
+        envelope = parse_envelope(stored.headers.get(subjects.HEADER_ENVELOPE))
+    except MalformedTask:
+        envelope = None
+    at = datetime.fromisoformat(stored.headers["Nats-Time-Stamp"])
+    return DeadLetter(address.name, address.pool, at, error, stored, envelope)
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """Store `event` with `expected` as the log's last sequence, then go on as `GoOn`."""
+
+    expected: int
+    event: TaskEvent
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """It is in the log already: publish `envelope` (a repetition is harmless), then remove the letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The task has gone on since: the letter is a leftover, remove it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """It cannot be redriven; the text says why and what to do."""
+
+    why: str
+
+
+def decide_redrive(view: TaskView, letter: DeadLetter, now: datetime) -> PutBack | GoOn | Over | Refused:
+    """What puts the letter back, given the task's log (empty when it is older than the log's seven days)."""
+    envelope, last = letter.envelope, view.last
+    if envelope is None:
+        return Refused("its envelope cannot be read, so nobody could run it: submit the task again, purge this")
+    if last is None:
+        return PutBack(0, make_redriven(envelope, now))
+    if last.state == TaskState.FAILED and last.attempt == envelope.attempt:
+        return PutBack(last.sequence, make_redriven(envelope, now))
+    if last.state == TaskState.QUEUED and last.reason == REDRIVEN and last.attempt == envelope.attempt + 1:
+        return GoOn()
+    if last.attempt > envelope.attempt:
+        return Over()
+    if last.state in TERMINAL:
+        return Refused(f"the task has ended as {last.state} since: purge this")
+    return Refused(f"the task was submitted again under its id and is {last.state}: purge this")
+
+
+def make_redriven(envelope: Envelope, now: datetime) -> TaskEvent:
+    """The event that a failed task is queued again; its policy's attempts start anew."""
+    following = envelope.redriven(envelope.attempt)
+    return TaskEvent(
+        state=TaskState.QUEUED,
+        attempt=following.attempt,
+        snoozes=following.snoozes,
+        spent=following.spent,
+        at=now,
+        handler=following.handler,
+        object=following.object,
+        reason=REDRIVEN,
+        message=f"put back from the dead letters after {envelope.attempt} attempts",
+    )
