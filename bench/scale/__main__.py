@@ -15,6 +15,9 @@ from pathlib import Path
 import uvloop
 from millpond.transport import Transport
 from millpond_cluster.api import Cluster
+from millpond_cluster.local.components import Components
+from millpond_cluster.local.state import read_state
+from millpond_cluster.paths import ClusterPaths
 from millpond_operator.cluster.api import Api
 
 from bench.scale import report
@@ -30,22 +33,22 @@ RESULTS = ROOT / "docs" / "benchmarks"
 KINDS = ("workerpools", "tasks", "workers")
 
 
-async def measure(kube: Kube, plan: Plan) -> Point:
-    """One point, from an empty namespace to an empty namespace."""
+async def measure(kube: Kube, plan: Plan, pids: dict[str, int]) -> Point:
+    """One point, from an empty namespace to an empty namespace; `pids` of the cluster's components."""
     namespace = f"scale-{plan.pools}-{int(time.time())}"
     kube.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     with tempfile.TemporaryDirectory(prefix="millpond-scale-") as folder:
         server = NatsServer(Path(folder) / "nats").start()
-        works = Works(kube.within(namespace), server, Path(folder))
+        works = Works(kube.within(namespace), server, Path(folder), own_sessions=True)
         try:
-            return await _measure(works, server, plan)
+            return await _measure(works, server, plan, pids)
         finally:
             works.stop_all()
             server.stop()
             kube.request("DELETE", f"/api/v1/namespaces/{namespace}")
 
 
-async def _measure(works: Works, server: NatsServer, plan: Plan) -> Point:
+async def _measure(works: Works, server: NatsServer, plan: Plan, pids: dict[str, int]) -> Point:
     port = free_port()
     operator = works.start_operator(http_port=port, http_host="127.0.0.1", lease_seconds=30, resync_seconds=30)
     hands = start_hands(works, server)
@@ -55,7 +58,8 @@ async def _measure(works: Works, server: NatsServer, plan: Plan) -> Point:
     try:
         async with await Api.connect(str(works.kube.kubeconfig)) as api:
             site = Site(api, works, transport, names, operator, hands)
-            return await Play(site, Meter(operator.popen.pid, port), plan).run()
+            around = pids | {"hands": hands.popen.pid, "nats-server": server.pid}
+            return await Play(site, Meter(operator.popen.pid, port, around), plan).run()
     finally:
         await transport.close()
         # Ignored by git: what to read when a figure surprises.
@@ -69,6 +73,13 @@ def install(kube: Kube) -> None:
         kube.kubectl("wait", "--for=condition=Established", f"crd/{plural}.millpond.dev", "--timeout=60s")
 
 
+def read_pids(name: str) -> dict[str, int]:
+    """The processes of the cluster, by component."""
+    paths = ClusterPaths.of(name)
+    state = read_state(paths)
+    return {component: one.pid for component, one in Components(paths, state).running().items()} if state else {}
+
+
 async def run(options: argparse.Namespace) -> int:
     """0 when everything that was asked for was seen."""
     sizes = [int(pools) for pools in options.pools.split(",")]
@@ -79,7 +90,9 @@ async def run(options: argparse.Namespace) -> int:
     install(kube)
     points = report.read(RESULTS) if options.add else []
     for plan in plans:
-        points = [point for point in points if point.plan.pools != plan.pools] + [await measure(kube, plan)]
+        points = [point for point in points if point.plan.pools != plan.pools] + [
+            await measure(kube, plan, read_pids(options.name))
+        ]
         command = f"python -m bench.scale --pools {options.pools} --workers {options.workers}"
         report.write(points, (command, options.note), RESULTS, options.document)
     say("\n" + report.make_table(report.make_rows(points)) + "\n")

@@ -1,7 +1,8 @@
 """What the operator costs while something happens: CPU and memory from /proc, the rest from its own /metrics.
 
-Owns the reading; it judges nothing. CPU seconds and memory are the process's own and hold on a shared machine too;
-times on the clock (a tick, a request) grow with whatever else runs there.
+Owns the reading, of the processes around it too (who of them spends the machine says what a phase waits for); it
+judges nothing. CPU seconds and memory are the process's own and hold on a shared machine too; times on the clock (a
+tick, a request) grow with whatever else runs there.
 """
 
 import os
@@ -25,6 +26,8 @@ class Sample:
     rss: float
     peak: float
     series: dict[str, float] = field(default_factory=dict)
+    others: dict[str, float] = field(default_factory=dict)
+    """CPU seconds of the processes around it, by name."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +43,35 @@ class Cost:
     tick_p99: float
     writes: float
     by_kind: dict[str, float]
+    others: dict[str, float] = field(default_factory=dict)
+    """Cores of the processes around the operator, by name."""
 
 
 class Meter:
-    """Reads one process."""
+    """Reads one process, and of those around it (pids by name) their CPU."""
 
-    def __init__(self, pid: int, port: int) -> None:
+    def __init__(self, pid: int, port: int, around: dict[str, int]) -> None:
         self._pid = pid
+        self._around = around
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120.0)
 
     def read(self) -> Sample:
-        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
         status = dict(
             line.split(":", 1) for line in Path(f"/proc/{self._pid}/status").read_text().splitlines() if ":" in line
         )
-        cpu = (int(fields[11]) + int(fields[12])) / CLOCK
         rss, peak = (int(status[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
-        return Sample(time.monotonic(), cpu, rss, peak, parse(self._http.get("/metrics").text))
+        series = parse(self._http.get("/metrics").text)
+        others = {name: read_cpu(pid) for name, pid in self._around.items()}
+        return Sample(time.monotonic(), read_cpu(self._pid), rss, peak, series, others)
+
+
+def read_cpu(pid: int) -> float:
+    """Seconds of CPU of a process since it began, its threads' too; 0 where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / CLOCK
 
 
 def parse(text: str) -> dict[str, float]:
@@ -84,6 +99,7 @@ def compare(before: Sample, after: Sample) -> Cost:
         tick_p99=quantile(grown, 0.99),
         writes=sum(writes.values()),
         by_kind=dict(sorted(writes.items(), key=lambda item: -item[1])),
+        others={name: (cpu - before.others.get(name, 0.0)) / seconds for name, cpu in after.others.items()},
     )
 
 

@@ -73,6 +73,7 @@ class Play:
             f"{cost.tick_p50 * 1000:.0f} ms p99 {cost.tick_p99 * 1000:.0f} ms, {cost.writes:.1f} writes/s "
             f"{ {kind: round(rate, 1) for kind, rate in list(cost.by_kind.items())[:5]} }"
         )
+        say(f"  cores around it: { {name: round(cores, 2) for name, cores in sorted(cost.others.items())} }")
 
     def _figure(self, name: str, value: float) -> None:
         self.point.figures[name] = value

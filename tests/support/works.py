@@ -88,6 +88,8 @@ class Works:
     server: NatsServer
     directory: Path
     processes: list[Process] = field(default_factory=list)
+    own_sessions: bool = False
+    """Each process in a session of its own: the kernel then shares the CPU among them as it does among pods."""
 
     @property
     def namespace(self) -> str:
@@ -133,7 +135,14 @@ class Works:
         log = self.directory / f"{name}-{len(self.processes)}.log"
         with log.open("wb") as out:
             command = [sys.executable, "-m", module, *words]
-            popen = subprocess.Popen(command, cwd=cwd, env={**os.environ, **environment}, stdout=out, stderr=out)
+            popen = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env={**os.environ, **environment},
+                stdout=out,
+                stderr=out,
+                start_new_session=self.own_sessions,
+            )
         process = Process(name, popen, log)
         self.processes.append(process)
         return process

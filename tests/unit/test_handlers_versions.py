@@ -1,5 +1,6 @@
 """What the caches tell of a pool's versions: whose Deployments count, what was asked for, who stays. No I/O."""
 
+import time
 from typing import Any, cast
 
 from millpond_api import LABEL_POOL, LABEL_VERSION, UNVERSIONED
@@ -8,6 +9,7 @@ from millpond_operator.cluster.cache import Key
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.decisions.pods import read_pod
 from millpond_operator.handlers.removing import count_staying
+from millpond_operator.handlers.sides import REMOVAL_PATIENCE, read_candidates
 from millpond_operator.handlers.world import World
 from millpond_operator.main import make_world
 from millpond_operator.resources.budget import make_budget
@@ -82,3 +84,22 @@ def test_the_budget_allows_no_busy_worker_to_go_and_does_not_see_the_idle_ones()
     spec = make_budget(POOL)["spec"]
     assert spec["maxUnavailable"] == 0
     assert spec["selector"]["matchLabels"] == {LABEL_POOL: "mill", "millpond.dev/busy": "true"}
+
+
+def removed_long_ago(replicas: int, exist: int) -> list[str]:
+    """A worker that was removed and whose pod still stands: who counts as going, and thereby as nobody's."""
+    seen = world()
+    body = deployment("aaa", replicas)
+    body["status"] = {"replicas": exist}
+    seen.deployments.observe(None, body)
+    seen.remember_worker(POOL, Key("team", "w1")).pod = read_pod(pod("w1", "aaa"))
+    seen.memory[POOL].removed["w1"] = time.monotonic() - REMOVAL_PATIENCE - 1
+    return [one.name for one in read_candidates(seen, POOL) if one.going]
+
+
+def test_a_slow_replicaset_controller_is_no_miss_while_it_has_more_pods_than_it_was_asked_for() -> None:
+    assert removed_long_ago(replicas=1, exist=20) == ["w1"]
+
+
+def test_a_drained_worker_that_stands_when_the_removal_is_done_was_missed() -> None:
+    assert removed_long_ago(replicas=1, exist=1) == []

@@ -123,3 +123,40 @@ async def test_of_a_pod_that_is_gone_the_end_that_it_told_is_remembered() -> Non
     assert memory.pod is not None
     assert memory.pod.ended is not None
     assert memory.pod.ended.reason == "OOMKilled"
+
+
+class Shelf:
+    """The API server's Worker objects, as far as making and deleting them goes."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def create(self, _plural: str, _namespace: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(("create", manifest["metadata"]["name"]))
+        return worker_object(manifest["metadata"]["name"])
+
+    async def delete(self, _plural: str, _namespace: str, name: str, _uid: str) -> bool:
+        self.asked.append(("delete", name))
+        return True
+
+
+def worker_object(name: str) -> dict[str, Any]:
+    meta = {key: value for key, value in pod(name)["metadata"].items() if key != "labels"}
+    return {"metadata": meta, "spec": {"pool": "census", "pod": name}}
+
+
+async def test_many_pods_that_end_at_once_have_their_objects_deleted_once_and_none_made_again() -> None:
+    shelf, names = Shelf(), [f"w{number}" for number in range(20)]
+    world = make_world(Settings(), cast(Any, shelf), cast(Any, None))
+    hands = WorkerController(world, cast(Any, None))
+    spec = {"image": "mill:1", "app": "mill:app", "workerHistoryLimit": 2}
+    world.pools.observe("ADDED", {"metadata": pod("census")["metadata"] | {"generation": 1}, "spec": spec})
+    for name in names:
+        world.pods.observe("ADDED", pod(name))
+        world.workers.observe("ADDED", worker_object(name))
+    for name in names:
+        world.pods.observe("DELETED", pod(name))
+    for name in names:
+        await hands.reconcile(Key("default", name))
+    assert [verb for verb, _ in shelf.asked] == ["delete"] * 18
+    assert len(set(shelf.asked)) == 18

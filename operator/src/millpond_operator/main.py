@@ -7,6 +7,7 @@ so there is nothing to clean up and nothing half done to trust. SIGTERM releases
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -72,6 +73,11 @@ def configure_logging(log_format: str) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     # kopf warns of every closed watch; they are opened again and healed by the resync.
     logging.getLogger("kopf._core.engines.peering").setLevel(logging.ERROR)
+
+
+COLLECT = (10_000, 20, 50)
+"""When Python looks for cycles. What is kept of 20,000 workers is a million objects without any; with the default (700,
+10, 10) every few ticks looked through all of them, which held up the loop."""
 
 
 async def run(settings: Settings) -> None:
@@ -255,6 +261,7 @@ def main() -> None:
             print(f"setting {name}: {problem['msg']}", file=sys.stderr)
         sys.exit(2)
     configure_logging(settings.log_format)
+    gc.set_threshold(*COLLECT)
     if settings.kubeconfig:
         os.environ["KUBECONFIG"] = settings.kubeconfig  # kopf's login reads it from there
     code = 1

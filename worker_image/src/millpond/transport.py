@@ -11,7 +11,6 @@ timeout, and reconnecting never ends.
 import asyncio
 import contextlib
 import itertools
-import json
 import math
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from datetime import UTC, datetime
 
 import nats
 import nats.errors
+import orjson
 from millpond_api import subjects
 
 from millpond.answers import (
@@ -326,7 +326,7 @@ class Transport:
             found.append(read_stored(answer))
             return False
 
-        last = await self._collect(f"$JS.API.DIRECT.GET.{stream}", json.dumps(ask).encode(), None, take, timeout)
+        last = await self._collect(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(ask), None, take, timeout)
         if last.status != "204":
             is_absent(last, stream)
         return found
@@ -340,18 +340,18 @@ class Transport:
 
     async def purge_later(self, task_id: str) -> int:
         """Take back a task's schedule; returns how many there were (0 or 1)."""
-        ask = json.dumps({"filter": subjects.later(task_id)}).encode()
+        ask = orjson.dumps({"filter": subjects.later(task_id)})
         answer = await self.request(f"$JS.API.STREAM.PURGE.{subjects.STREAM_DELAYED}", ask)
-        reply = json.loads(answer.body)
+        reply = orjson.loads(answer.body)
         if "error" in reply:
             raise make_refusal(reply["error"])
         return int(reply.get("purged", 0))
 
     async def api(self, name: str, body: object = None, *, timeout: float = TIMEOUT) -> dict[str, object]:
         """A JetStream API request such as `STREAM.INFO.<name>`; the answer as JSON, errors raised."""
-        ask = b"" if body is None else json.dumps(body).encode()
+        ask = b"" if body is None else orjson.dumps(body)
         answer = await self.request(f"$JS.API.{name}", ask, timeout=timeout)
-        reply: dict[str, object] = json.loads(answer.body)
+        reply: dict[str, object] = orjson.loads(answer.body)
         error = reply.get("error")
         if isinstance(error, dict):
             raise make_refusal(error)

@@ -7,7 +7,7 @@ server that restarts: the next request opens a new connection.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -26,6 +26,11 @@ PAGE = 500
 """Objects of a page: about 3 MB of pods, so that a list of 20,000 never lies in memory as a whole."""
 QUIET_WATCH = 150.0
 """Seconds without a byte after which a watch counts as dead: the API server sends a bookmark each minute."""
+IN_FLIGHT = 32
+GROWING = 16
+"""Replicas that are set at once. A herd of wakes must leave the API server time for everybody else."""
+GROWTH_FIRST = 1.0
+"""Seconds that any other write waits for the replicas that wait already: a status is late by no more than that."""
 FIELD_MANAGER = "millpond"
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -79,12 +84,12 @@ class Api:
     urgent: asyncio.Semaphore
 
     @classmethod
-    async def connect(cls, kubeconfig: str = "", in_flight: int = 32) -> Self:
+    async def connect(cls, kubeconfig: str = "", in_flight: int = IN_FLIGHT) -> Self:
         """Connect with the kubeconfig named, else the pod's own token, else the default kubeconfig."""
         access = load_access(kubeconfig)
         connector = aiohttp.TCPConnector(ssl=access.context, limit=0)
         session = aiohttp.ClientSession(access.server, connector=connector, read_bufsize=2**18)
-        return cls(session, access.authorization, asyncio.Semaphore(in_flight), asyncio.Semaphore(in_flight))
+        return cls(session, access.authorization, asyncio.Semaphore(in_flight), asyncio.Semaphore(GROWING))
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,6 +104,8 @@ class Api:
         data = orjson.dumps(body) if body is not None else None
         timeout = aiohttp.ClientTimeout(TIMEOUT if "limit" not in query else LIST_TIMEOUT)
         resource = _resource(url_path, query)
+        if method != "GET" and not _is_urgent(url_path):
+            await self._let_growth_pass()
         async with self._gate(url_path), self._send(method, resource, data, content_type, timeout) as response:
             answer = await response.read()
         metrics.count_request(method, url_path)
@@ -123,9 +130,17 @@ class Api:
 
         In one line with 20,000 status patches the Lease was not renewed for 25 s (seen), and a wake took seconds.
         """
-        if "/leases/" in url_path:
-            return nullcontext()
-        return self.urgent if url_path.endswith("/scale") else self.semaphore
+        if not _is_urgent(url_path):
+            return self.semaphore
+        return nullcontext() if "/leases/" in url_path else self.urgent
+
+    async def _let_growth_pass(self) -> None:
+        """Stand behind the replicas that wait now, if any do, though not for long: what follows them is no news yet."""
+        if not self.urgent.locked():
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GROWTH_FIRST), self.urgent:
+                pass
 
     @asynccontextmanager
     async def _send(
@@ -198,6 +213,10 @@ class Api:
                 return False
             raise
         return True
+
+
+def _is_urgent(url_path: str) -> bool:
+    return "/leases/" in url_path or url_path.endswith("/scale")
 
 
 def _resource(url_path: str, query: dict[str, str]) -> str:

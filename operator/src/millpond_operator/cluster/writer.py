@@ -19,6 +19,13 @@ from millpond_operator.cluster.workqueue import WorkQueue
 log = structlog.get_logger(__name__)
 
 REMEMBERED = 50_000
+LINES = {"workerpools": 4, "workers": 4}
+OTHERS = 16
+"""Statuses written at once. What moves often (pools, workers) has few: a slow API server then gets fewer of them, each
+with more news in it, and the others (tasks) do not stand behind them."""
+_UNFIT = "rejected our request due to an error in our request"
+"""All that Kubernetes 1.35 says of a JSON patch whose test failed; a status that its schema refuses is told field by
+field."""
 
 
 class Target(NamedTuple):
@@ -41,12 +48,11 @@ class _Entry:
 class StatusWriter:
     """`put` a status; `run` writes the newest of each object."""
 
-    def __init__(self, api: Api, concurrency: int = 16) -> None:
+    def __init__(self, api: Api) -> None:
         self._api = api
         self._entries: dict[Target, _Entry] = {}
-        self.queue: WorkQueue[Target] = WorkQueue("status", self._write, concurrency)
-        # Workers are many and their news of no hurry: they must not stand before pools and tasks.
-        self._workers: WorkQueue[Target] = WorkQueue("worker-status", self._write, concurrency // 2)
+        self.queue: WorkQueue[Target] = WorkQueue("status", self._write, OTHERS)
+        self._lines = {plural: WorkQueue(f"status of {plural}", self._write, few) for plural, few in LINES.items()}
         self.writes = 0
 
     def put(self, target: Target, status: dict[str, Any], rank: int = 0, delay: float = 0.0) -> bool:
@@ -58,7 +64,7 @@ class StatusWriter:
             self._forget_some()
             entry = self._entries[target] = _Entry(rank, None)
         entry.rank, entry.status = rank, status
-        queue = self._workers if target.plural == "workers" else self.queue
+        queue = self._lines.get(target.plural, self.queue)
         if delay:
             queue.add_after(target, delay)
         else:
@@ -72,8 +78,8 @@ class StatusWriter:
     async def run(self) -> None:
         """Write until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.queue.run())
-            group.create_task(self._workers.run())
+            for queue in (self.queue, *self._lines.values()):
+                group.create_task(queue.run())
 
     async def _write(self, target: Target) -> None:
         entry = self._entries.get(target)
@@ -90,8 +96,8 @@ class StatusWriter:
         try:
             await self._api.json_patch(path(target.plural, target.namespace, target.name, "status"), operations)
         except ApiError as error:
-            # 404: gone; 422 with a failed test: another object of that name. Anything else: again, unless newer.
-            if error.status == 404 or (error.status == 422 and "test" in error.message.lower()):
+            # 404: gone; 422 for a patch that does not fit: another object of that name. Else: again, unless newer.
+            if error.status == 404 or (error.status == 422 and _UNFIT in error.message):
                 self.forget(target)
                 return
             if error.status == 422:

@@ -34,9 +34,6 @@ log = structlog.get_logger(__name__)
 BREATH = 32
 """Pools between two breaths of the loop: a tick over 1,000 pools must not hold up a wake."""
 
-PATCHES = 16
-"""Pools that grow at once, half of the API client's requests: a herd of wakes must not keep the Lease waiting."""
-
 
 class Scaler:
     """`run` ticks and looks; `step` decides for one pool."""
@@ -52,7 +49,6 @@ class Scaler:
         self.waker = Waker(world, self.look)
         self.ledger = Ledger(world)
         self.groups = Groups(world)
-        self._patching = asyncio.Semaphore(PATCHES)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -177,9 +173,7 @@ class Scaler:
         async with memory.lock:
             if self.replicas.current(key) != decision.current:
                 return  # decided on what has changed meanwhile: the next tick decides again
-            async with self._patching:
-                done = await self.replicas.set(key, decision.target)
-            if not done:
+            if not await self.replicas.set(key, decision.target):
                 return
             delay = None
             if decision.reason == "ScaleUp" and (decision.current == 0 or memory.first_enqueued is not None):

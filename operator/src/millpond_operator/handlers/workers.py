@@ -84,7 +84,8 @@ class WorkerController:
         if facts.going or facts.ended or facts.trouble:
             self.queue.add(key)
         else:
-            self.queue.add_after(key, self._gather() if was else SOON)
+            # In a rush a worker is shown when it is ready: made and written once instead of at each of its steps.
+            self.queue.add_after(key, self._gather() if was else max(SOON, self.queue.waiting / CALM))
 
     def _on_object(self, old: Body | None, new: Body | None) -> None:
         """A Worker object came, changed or went."""
@@ -233,7 +234,7 @@ class WorkerController:
         if spec is None:
             return
         objects = (self.world.workers.get(*key) for key in self.world.worker_objects[pool])
-        ended = [body for body in objects if body and self.world.pods.get(*key_of(body)) is None]
+        ended = [body for body in objects if body and self._has_ended(key_of(body))]
         ended.sort(key=lambda body: body["metadata"]["creationTimestamp"])
         for body in ended[: max(0, len(ended) - spec.worker_history_limit)]:
             key = key_of(body)
@@ -246,6 +247,11 @@ class WorkerController:
                 self._trimming.discard(key)
             self.world.workers.observe("DELETED", body)
             self.world.worker_status.pop(key, None)
+
+    def _has_ended(self, key: Key) -> bool:
+        """Its pod is gone and that is written: deleted before, its object would be made again for its last words."""
+        memory = self.world.worker_memory.get(key)
+        return self.world.pods.get(*key) is None and (memory is None or memory.pod is None)
 
     def heal(self) -> None:
         """Worker objects whose pod went while nobody was leading end too."""
