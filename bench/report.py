@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 from bench.ground import Facts
+from bench.queue.model import QueueResult
+from bench.queue.page import describe
 from bench.reaction import Reactions, make_goal_lines, make_reaction_table
 from bench.scenarios import KEDAS, LAG_PER_WORKER, MOST
 from bench.storm import Storm, make_storm_table
@@ -47,6 +49,17 @@ run was *interrupted* when its task was given back or claimed again before it ha
 """
 
 
+QUEUE = """## Task throughput
+
+No-op tasks with a stored result through one worker process, all waiting when it starts; the contenders take turns,
+each round on a new server on the same machine, each contender in an environment of its own with pinned versions
+(`bench/queue/peers`). A rate counts from the first task's start until the last result is stored. *Worker µs* and
+*server µs* are CPU for a task, user and system. *Half load* is a steady stream at half of the contender's own rate, and
+the waits there are from before submit until the handler starts. The raw loop is nats-py by hand: pulls of 500 and acks
+that nobody confirms, no result and no claim.
+"""
+
+
 def make_page(folder: Path) -> str:
     """The page from the results that lie in the folder."""
     parts = [HEAD]
@@ -58,6 +71,9 @@ def make_page(folder: Path) -> str:
         if (file := folder / f"{name}.json").exists():
             storm = Storm.model_validate_json(file.read_bytes())
             parts += [text, make_storm_table(storm) + "\n", *_list_details(storm), _describe(storm.facts, storm.grace)]
+    if (file := folder / "queue.json").exists():
+        queue = QueueResult.model_validate_json(file.read_bytes())
+        parts += [QUEUE, describe(queue) + "\n"]
     return "\n".join(parts)
 
 

@@ -1,0 +1,1 @@
+"""No-op tasks with durable results through one worker process: Millpond beside its peers, in interleaved rounds."""

@@ -1,0 +1,74 @@
+"""The section of the queue benchmark: its tables, its goals and what it was measured on, from a result. Pure."""
+
+from bench.figures import make_table
+from bench.queue.contenders import MILLPOND, PEERS, RAW
+from bench.queue.model import QueueResult, cpu_per_task, rates
+
+TIMES_THE_BEST_PEER = 1.5
+SHARE_OF_RAW = 0.6
+
+
+def describe(result: QueueResult) -> str:
+    """Tables, goals, machine."""
+    goals = "\n".join(f"* {line}" for line in make_goal_lines(result))
+    machine = result.machine
+    facts = (
+        f"`{machine.command}` on {machine.at} at {machine.commit}: {machine.machine}, "
+        f"load {machine.load[0]:.1f} → {machine.load[1]:.1f}."
+    )
+    parts = [make_rate_table(result), goals, make_durability_table(result), facts, machine.note]
+    return "\n\n".join(part for part in parts if part)
+
+
+def make_rate_table(result: QueueResult) -> str:
+    """Rates, CPU and latencies, the fastest first; what could not be measured stands last, with the reason."""
+    found = rates(result)
+    waits = {one.contender: one for one in result.latencies}
+    header = ["", "tasks/s", "rounds", "worker µs", "server µs", "half load", "p50 ms", "p99 ms"]
+    rows = []
+    for name in sorted(found, key=lambda name: -found[name]):
+        mine = [one for one in result.rounds if one.contender == name]
+        spread = f"{min(one.rate for one in mine):,.0f}–{max(one.rate for one in mine):,.0f}"
+        wait = waits.get(name)
+        late = [f"{wait.rate:,.0f}/s", _ms(wait.p50), _ms(wait.p99)] if wait else ["–"] * 3
+        rows.append([name, f"{found[name]:,.0f}", spread, *(f"{cpu:.0f}" for cpu in cpu_per_task(result, name)), *late])
+    rows += [[one.name, f"not measured: {one.missing}", *["–"] * 6] for one in result.entries if one.missing]
+    return make_table(header, rows)
+
+
+def make_durability_table(result: QueueResult) -> str:
+    """What each contender has stored when, and what it promises."""
+    header = ["", "version", "server", "on disk when answered", "results kept", "promise", "slots"]
+    rows = [
+        [one.name, one.version, one.server, one.stored, one.results, one.promise, str(one.slots)]
+        for one in result.entries
+    ]
+    return make_table(header, rows)
+
+
+def make_goal_lines(result: QueueResult) -> list[str]:
+    """Whether the goals hold, with the figures."""
+    found, ours, raw = rates(result), MILLPOND.name, RAW.name
+    lines = []
+    best = max((one.name for one in PEERS if one.name in found), key=lambda name: found[name], default=None)
+    if ours in found and best:
+        times = found[ours] / found[best]
+        lines.append(
+            f"{_verdict(times >= TIMES_THE_BEST_PEER)}: {times:.2f} × the best peer ({best}); "
+            f"the goal is {TIMES_THE_BEST_PEER} ×"
+        )
+    if ours in found and raw in found:
+        share = found[ours] / found[raw]
+        lines.append(
+            f"{_verdict(share >= SHARE_OF_RAW)}: {share:.0%} of the raw loop, which stores nothing and confirms "
+            f"nothing; the goal is {SHARE_OF_RAW:.0%}"
+        )
+    return lines
+
+
+def _verdict(held: bool) -> str:
+    return "held" if held else "**missed**"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f}" if seconds < 1 else f"{seconds * 1000:,.0f}"

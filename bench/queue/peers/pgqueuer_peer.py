@@ -1,0 +1,55 @@
+"""pgqueuer: asyncpg, batches; what becomes of a job is logged, a return value is not kept (it has none)."""
+
+import sys
+
+import asyncpg
+import meter
+import uvloop
+from pgqueuer.db import AsyncpgDriver
+from pgqueuer.models import Job
+from pgqueuer.qm import QueueManager
+from pgqueuer.queries import Queries
+
+
+async def connect() -> Queries:
+    return Queries(AsyncpgDriver(await asyncpg.connect(meter.URL)))
+
+
+async def submit() -> None:
+    queries = await connect()
+    for start in range(0, meter.TASKS, 1000):
+        count = min(1000, meter.TASKS - start)
+        await queries.enqueue(["noop"] * count, [b"0.0"] * count, [0] * count)
+
+
+async def paced() -> None:
+    import asyncio
+
+    queries = await connect()
+    lock = asyncio.Lock()
+
+    async def one(sent: float) -> None:
+        # One connection takes one statement at a time.
+        async with lock:
+            await queries.enqueue("noop", b"%r" % sent)
+
+    await meter.await_first(one)
+    await meter.apace(one)
+
+
+async def prepare() -> None:
+    await (await connect()).install()
+
+
+async def work() -> None:
+    manager = QueueManager(await connect())
+
+    @manager.entrypoint("noop")
+    async def noop(job: Job) -> None:
+        meter.note(float(job.payload or b"0"))
+
+    await manager.run(batch_size=meter.SLOTS)
+
+
+if __name__ == "__main__":
+    uvloop.run({"submit": submit, "paced": paced, "work": work, "prepare": prepare}[sys.argv[1]]())

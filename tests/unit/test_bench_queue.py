@@ -1,0 +1,55 @@
+"""The queue benchmark's figures: rates by the middle round, CPU for a task, goals by the measured ratio."""
+
+import pytest
+
+from bench.queue.contenders import CONTENDERS, MILLPOND, PEERS, RAW
+from bench.queue.environments import PEERS as PROGRAMS
+from bench.queue.environments import read_version
+from bench.queue.model import Entry, Machine, QueueResult, Round, cpu_per_task, make_latency, rates
+from bench.queue.page import describe, make_goal_lines
+
+
+def result(**speeds: list[float]) -> QueueResult:
+    """A run in which these contenders did so many tasks a second in their rounds."""
+    names = {"millpond": MILLPOND.name, "raw": RAW.name, "arq": "arq", "celery": "celery (solo)"}
+    rounds = [
+        Round(contender=names[name], tasks=1000, seconds=1000 / rate, worker_cpu=0.2, server_cpu=0.1)
+        for name, found in speeds.items()
+        for rate in found
+    ]
+    machine = Machine(command="x", at="2026-01-01", commit="abc", machine="2 cores", load=(0.1, 0.2))
+    missing = Entry(name="celery (solo)", version="1", server="redis", stored="", results="", promise="", slots=1)
+    missing.missing = "there is no redis-server"
+    return QueueResult(machine=machine, entries=[missing], rounds=rounds, latencies=[])
+
+
+def test_a_rate_is_that_of_the_middle_round_whatever_the_outliers_did() -> None:
+    found = rates(result(arq=[100, 1000, 120]))
+    assert found["arq"] == pytest.approx(120)
+    assert cpu_per_task(result(arq=[100]), "arq") == pytest.approx((200, 100))
+
+
+@pytest.mark.parametrize(("peer", "raw", "verdicts"), [(100, 200, "held held"), (101, 300, "**missed** **missed**")])
+def test_a_goal_is_held_only_by_the_measured_ratio(peer: float, raw: float, verdicts: str) -> None:
+    lines = make_goal_lines(result(millpond=[150], raw=[raw], arq=[peer]))
+    assert " ".join(line.split(":")[0] for line in lines) == verdicts
+
+
+def test_the_raw_loop_is_no_peer() -> None:
+    assert "best peer (arq)" in make_goal_lines(result(millpond=[150], raw=[1000], arq=[50]))[0]
+
+
+def test_a_contender_that_could_not_run_is_named_with_the_reason() -> None:
+    assert "not measured: there is no redis-server" in describe(result(millpond=[100]))
+
+
+def test_the_task_that_started_the_worker_counts_for_no_latency() -> None:
+    found = make_latency("arq", 10.0, [9.0, 0.001, 0.002, 0.003])
+    assert (found.tasks, found.p50, found.most) == (3, 0.002, 0.003)
+
+
+@pytest.mark.parametrize("contender", CONTENDERS, ids=lambda one: one.name)
+def test_every_contender_has_its_program_and_its_version_pinned(contender: object) -> None:
+    assert contender in (MILLPOND, RAW, *PEERS)
+    assert (PROGRAMS / contender.program).exists()  # type: ignore[attr-defined]
+    assert bool(read_version(contender)) == (contender in PEERS)  # type: ignore[arg-type]
