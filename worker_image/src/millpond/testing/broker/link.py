@@ -27,8 +27,8 @@ class Party:
     refused: bool = False
     silent: bool = False
     links: "set[MemoryLink]" = field(default_factory=set)
-    outgoing: Callable[[Packet], Packet | None] = lambda packet: packet
-    """What becomes of a packet on its way to the broker: itself, another one, None (lost)."""
+    outgoing: Callable[[Packet, Callable[[Packet], None]], None] = lambda packet, send: send(packet)
+    """What becomes of a packet on its way to the broker: it is sent, or another one is, later, or none."""
 
 
 class Subscribed:
@@ -120,9 +120,7 @@ class MemoryLink:
         if len(payload) + size > MAX_PAYLOAD:
             raise MessageTooLarge(f"{len(payload)} bytes and headers of {size}: at most {MAX_PAYLOAD}")
         kept = {name.strip(): value.strip() for name, value in headers.items()} if headers else None
-        packet = self._party.outgoing(Packet(subject, bytes(payload), reply, kept))
-        if packet is not None:
-            self._pass(lambda: self._broker.receive(packet))
+        self._party.outgoing(Packet(subject, bytes(payload), reply, kept), self._send)
 
     async def subscribe(self, subject: str, queue: str = "", cb: Callback | None = None) -> Subscribed:
         assert cb is not None
@@ -174,6 +172,10 @@ class MemoryLink:
             self._held.popleft()()
 
     # ---- inside
+
+    def _send(self, packet: Packet) -> None:
+        if self.is_connected:
+            self._pass(lambda: self._broker.receive(packet))
 
     @property
     def _may_connect(self) -> bool:
