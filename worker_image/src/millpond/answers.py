@@ -17,8 +17,8 @@ ERR_BATCH_DISABLED = 10174
 ERR_BATCH_INCOMPLETE = 10176
 ERR_BATCH_DUPLICATE = 10201
 ERR_BATCH_TOO_MANY = 10210
-ERR_NO_MESSAGE = (10037, 10057)
-"""No message found to read; none found to delete."""
+ERR_NO_MESSAGE = (10037, 10043, 10057)
+"""No message found to read; none to delete amid others that are there; none to delete where nothing is."""
 
 
 class TransportError(Exception):

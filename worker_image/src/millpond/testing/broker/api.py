@@ -154,8 +154,12 @@ def _get(site: Site, names: list[str], ask: Mapping[str, Any]) -> Answer:
 
 
 def _forget(site: Site, names: list[str], ask: Mapping[str, Any]) -> Answer:
-    if not site.stream(names[0]).remove(int(ask.get("seq") or 0)):
-        raise Refusal(400, 10043, f"sequence {ask.get('seq')} not found")
+    stream, sequence = site.stream(names[0]), int(ask.get("seq") or 0)
+    if sequence > stream.store.last:
+        raise Refusal(500, 10057, "stream store EOF")
+    if not stream.remove(sequence):
+        # A file store that has no block for the sequence says it in other words: two answers for one thing.
+        raise Refusal(400, 10043, f"sequence {sequence} not found")
     return {"success": True}
 
 
