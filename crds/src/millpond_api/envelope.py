@@ -44,6 +44,14 @@ class Envelope(Wire):
     """Seconds after which an attempt is ended by force. Overrides the handler's and the pool's."""
     soft_timeout: float | None = Field(default=None, gt=0)
     """Seconds after which SoftTimeout is raised in the handler. Overrides the handler's and the pool's."""
+    key: str = ""
+    """Concurrency key: at most so many tasks of one key run at once."""
+    rate_key: str = ""
+    """Tasks of one rate key start at a rate of their own."""
+    unique: str = ""
+    """The unique key that this task was submitted under, for people: the lock itself is the submitter's."""
+    passes: dict[str, float] = Field(default_factory=dict)
+    """Limits that gave it a start while it waits aside, each with its time (epoch seconds of the server)."""
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -56,11 +64,11 @@ class Envelope(Wire):
         return self.attempt - self.spent
 
     def next_attempt(self) -> "Envelope":
-        return self.model_copy(update={"attempt": self.attempt + 1})
+        return self.model_copy(update={"attempt": self.attempt + 1, "passes": {}})
 
     def next_snooze(self) -> "Envelope":
         """The same attempt once more: a snooze refunds it."""
-        return self.model_copy(update={"snoozes": self.snoozes + 1})
+        return self.model_copy(update={"snoozes": self.snoozes + 1, "passes": {}})
 
     def redriven(self, after: int) -> "Envelope":
         """What follows failed attempt `after` once somebody has put it back: a full set of attempts, no time limit.

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from millpond_api.wire import Record, Wire
@@ -61,6 +61,17 @@ class LossNote(Wire):
     workers: tuple[LostWorker, ...] = ()
 
 
+class Aside(Wire):
+    """A task that a limit has put aside: which message of the queue it was, and what it waits with.
+
+    Part of `Scheduled` (it comes back at its time, with `passes`) and `Queued` (it waits for a place of `key`).
+    """
+
+    message: int
+    passes: dict[str, float] = Field(default_factory=dict)
+    key: str = ""
+
+
 class TaskEvent(Wire):
     """One transition of a task. `sequence` is the stream's, filled in by the reader (0 when not stored yet)."""
 
@@ -80,6 +91,7 @@ class TaskEvent(Wire):
     result: Any = None
     error: TaskError | None = None
     next_at: datetime | None = None
+    aside: Aside | None = None
     sequence: int = 0
 
     @property

@@ -11,6 +11,7 @@
 Everything that users import is here; the modules below may move.
 """
 
+from millpond_api.limits import KeyPolicy, Places, PoolLimits, Rate
 from millpond_api.retry import RetryPolicy
 
 from millpond.app import App
@@ -53,14 +54,18 @@ __all__ = [
     "DeadLetter",
     "DeadLetterNotFound",
     "HardTimeout",
+    "KeyPolicy",
     "LetterFilter",
     "MillpondError",
     "NonRetryable",
     "NotConnected",
     "Options",
+    "Places",
+    "PoolLimits",
     "PoolNotFound",
     "PriorityNotFound",
     "QueueFull",
+    "Rate",
     "ResultTimeout",
     "Retry",
     "RetryPolicy",

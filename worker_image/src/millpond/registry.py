@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, Unpack
 
+from millpond_api.limits import Places, Rate, parse_rate
 from millpond_api.retry import RetryPolicy
 from millpond_api.subjects import check_handler
 
@@ -32,6 +33,10 @@ class HandlerOptions(TypedDict, total=False):
     """Seconds after which SoftTimeout is raised in the handler. A task's own comes first."""
     isolation: Isolation | None
     """Where it runs: inline (async only), thread or process."""
+    rate: str | Rate | None
+    """Its starts in the whole pool, such as "10/s"."""
+    concurrency: int | Places | None
+    """How many of its tasks run at once in the whole pool: of each `key`, or of all if they are submitted without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class Handler:
     timeout: float | None = None
     soft_timeout: float | None = None
     isolation: Isolation | None = None
+    rate: Rate | None = None
+    concurrency: Places | None = None
 
 
 @dataclass
@@ -87,13 +94,33 @@ def make_handler(name: str, function: Callable[..., Any], **options: Unpack[Hand
     )
     _check_limits(name, options)
     _check_isolation(name, options.get("isolation"), is_async=is_async)
-    return Handler(name, function, is_async, _wants_context(function), **options)
+    read: dict[str, Any] = {**options, "rate": _read_rate(name, options), "concurrency": _read_places(name, options)}
+    return Handler(name, function, is_async, _wants_context(function), **read)
 
 
 def _check_limits(name: str, options: HandlerOptions) -> None:
     for what, seconds in (("timeout", options.get("timeout")), ("soft_timeout", options.get("soft_timeout"))):
         if seconds is not None and seconds <= 0:
             raise ValueError(f"handler {name!r}: {what} must be more than 0 seconds, not {seconds!r}")
+
+
+def _read_rate(name: str, options: HandlerOptions) -> Rate | None:
+    rate = options.get("rate")
+    if not isinstance(rate, str):
+        return rate
+    try:
+        return parse_rate(rate)
+    except ValueError as error:
+        raise ValueError(f"handler {name!r}: rate {error}") from None
+
+
+def _read_places(name: str, options: HandlerOptions) -> Places | None:
+    places = options.get("concurrency")
+    if places is None or isinstance(places, Places):
+        return places
+    if places < 1:
+        raise ValueError(f"handler {name!r}: concurrency must be at least 1, not {places!r}")
+    return Places(limit=places)
 
 
 def _check_isolation(name: str, isolation: str | None, *, is_async: bool) -> None:

@@ -9,6 +9,7 @@ import socket
 from typing import Annotated, Any, Literal
 
 import pydantic
+from millpond_api.limits import PoolLimits
 from millpond_api.retry import RetryPolicy
 from millpond_api.shares import class_weights
 from millpond_api.subjects import check_token
@@ -59,6 +60,8 @@ class Settings(BaseSettings):
     """A handler's process is replaced after so many tasks; 0: never."""
     process_recycle_memory: int = Field(default=0, ge=0)
     """A handler's process that is larger than this after a task is replaced; 0: never."""
+    limits: PoolLimits = Field(default_factory=PoolLimits)
+    """Rates and places of the whole pool, shared by all its workers; as JSON."""
     lost_slots: int = Field(default=3, ge=1)
     """A worker that had to abandon so many threads drains and ends, to start afresh: each still takes memory."""
 

@@ -40,6 +40,10 @@ class Options(TypedDict, total=False):
     """Seconds after which an attempt is ended by force (HardTimeout)."""
     soft_timeout: float | None
     """Seconds after which SoftTimeout is raised in the handler."""
+    key: str | None
+    """Concurrency key: of the tasks with this key as many run at once as the pool or the handler allows."""
+    rate_key: str | None
+    """Tasks of one rate key start no faster than the pool's rateLimit.perKey."""
 
 
 def check_options(options: Options) -> Options:
@@ -108,6 +112,8 @@ def make_submission(task_id: str, handler: str, body: bytes, options: Options, n
         retry=options.get("retry"),
         timeout=positive(options.get("timeout"), "timeout"),
         soft_timeout=positive(options.get("soft_timeout"), "soft_timeout"),
+        key=check_key(options.get("key"), "key"),
+        rate_key=check_key(options.get("rate_key"), "rate_key"),
     )
     return Submission(envelope, body, at)
 
@@ -168,3 +174,16 @@ def zoned(moment: datetime, what: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"{what} {moment.isoformat()} has no time zone: use datetime.now(UTC) + …, or a timedelta")
     return moment.astimezone(UTC)
+
+
+MAX_KEY = 256
+"""Characters of a key: it travels in every header and stands in sentences."""
+
+
+def check_key(key: str | None, what: str) -> str:
+    """The key as it travels, empty for none; it may be any ASCII text, because headers carry nothing else."""
+    if key is None:
+        return ""
+    if not isinstance(key, str) or not key or len(key) > MAX_KEY or not key.isascii() or not key.isprintable():
+        raise ValueError(f"{what} {key!r} must be a printable ASCII text of 1 to {MAX_KEY} characters")
+    return key

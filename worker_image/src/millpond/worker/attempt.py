@@ -20,6 +20,7 @@ from millpond_api.events import TaskError, TaskEvent, utc_now
 from millpond_api.lifecycle import TaskState
 
 from millpond.context import Context
+from millpond.limiting import PlaceDemand, is_aside
 from millpond.outcomes import (
     Claim,
     Commit,
@@ -44,9 +45,13 @@ from millpond.worker.board import Board, Running
 from millpond.worker.delivery import NAK, Delivery, nak_after
 from millpond.worker.executors import Executors, Job
 from millpond.worker.journal import PASSING, Journal, Pause
+from millpond.worker.limiter import Entry, Instead, Later, Limiter
 
 MISSING_DELAY, MISSING_DELAY_MOST = 5.0, 60.0
 """A message whose handler is not here comes back after 5 s, later each time, at most every 60 s."""
+
+PLACE_PATIENCE = 5.0
+"""Seconds that a place waits for a handler to stop whose task was cancelled or has expired."""
 
 
 @dataclass(eq=False)
@@ -59,6 +64,7 @@ class Shop:
     journal: Journal
     executors: Executors
     context_of: Callable[[Envelope, Running], Context]
+    limiter: Limiter
 
 
 class Attempt:
@@ -71,6 +77,9 @@ class Attempt:
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._cut: asyncio.Future[TaskState] = asyncio.get_running_loop().create_future()
         self._cancelled = False
+        self._place: PlaceDemand | None = None
+        self._paid: set[str] = set()
+        self._mine: TaskEvent | None = None
 
     def adopt(self, delivery: Delivery) -> None:
         """The same message came again while we run it (its lease ran out, nobody else claimed it): answer this one."""
@@ -94,6 +103,7 @@ class Attempt:
     async def run(self) -> None:
         """Everything, in order. Returns when the slot is free again."""
         handler = self.shop.handlers.get(self.envelope.handler)
+        self._place = self.shop.limiter.place_of(self.envelope, handler)
         try:
             claim = await self._claim(handler)
             if claim is not None and handler is not None:
@@ -106,19 +116,22 @@ class Attempt:
         """The sequence of our claim, or None when there is nothing to run (any more)."""
         # A first delivery needs no read: the fence says if the log is not empty after all.
         view_is_empty = self.envelope.rank == (1, 0) and self.delivery.count == 1 and handler is not None
-        mine, pause = make_event(self.origin, TaskState.RUNNING, utc_now()), Pause()
+        pause = Pause()
         while True:
             try:
                 if view_is_empty:
                     decision: Claim | Commit | Finish = decide_first_claim(self.origin, utc_now())
                 else:
                     view = await self.shop.journal.read(self.envelope.id)
-                    if view.last and is_same(view.last, mine):
+                    if view.last and self._mine and is_same(view.last, self._mine):
                         return view.last.sequence
+                    if view.last and is_aside(view.last, self.delivery.sequence):
+                        await self._put_aside(view.last)
+                        return None
                     limit = self.shop.settings.poison_limit
                     decision = decide_claim(view, self.origin, limit, utc_now())
                 view_is_empty = False
-                return await self._follow(decision, handler, mine)
+                return await self._follow(decision, handler)
             except Fenced:
                 # Somebody wrote between our reading and our claim: read again at once.
                 continue
@@ -126,7 +139,7 @@ class Attempt:
                 self._log().warning("claim not confirmed; reading the log", why=str(error))
             await pause.wait()
 
-    async def _follow(self, decision: Claim | Commit | Finish, handler: Handler | None, mine: TaskEvent) -> int | None:
+    async def _follow(self, decision: Claim | Commit | Finish, handler: Handler | None) -> int | None:
         match decision:
             case Finish(event):
                 await self._settle(event)
@@ -134,10 +147,31 @@ class Attempt:
                 await self.shop.journal.append(self.envelope.id, event, expected)
                 await self._settle(event)
             case Claim(expected) if handler is not None:
-                return await self.shop.journal.append(self.envelope.id, mine, expected)
+                return await self._enter(handler, expected)
             case Claim():
                 await self._wait_for_handler()
         return None
+
+    async def _enter(self, handler: Handler, expected: int) -> int | None:
+        """Claim it when its limits let it in; the claim's sequence."""
+        if self.shop.limiter.is_concerned(self.envelope, handler):
+            entry = Entry(self.origin, handler, self.delivery, self._paid)
+            match await self.shop.limiter.enter(entry):
+                case Later(seconds):
+                    await self.shop.journal.answer_latest(self._reply, nak_after(seconds))
+                    return None
+                case Instead(event):
+                    sequence = await self.shop.journal.append(self.envelope.id, event, expected)
+                    stored = event.model_copy(update={"sequence": sequence})
+                    await (self._put_aside(stored) if event.aside else self._settle(stored))
+                    return None
+        self._mine = make_event(self.origin, TaskState.RUNNING, utc_now())
+        return await self.shop.journal.append(self.envelope.id, self._mine, expected)
+
+    async def _put_aside(self, event: TaskEvent) -> None:
+        """A limit's event stands: the message waits elsewhere, then it leaves the queue."""
+        await self.shop.limiter.put_aside(self.envelope, event, self.delivery)
+        await self.shop.journal.answer_latest(self._reply)
 
     async def _wait_for_handler(self) -> None:
         """No attempt is used: a worker with the handler may come, with a new version of the image for instance."""
@@ -245,6 +279,12 @@ class Attempt:
     async def _settle(self, event: TaskEvent) -> None:
         """The outcome stands: its consequences, then the ack."""
         await self.shop.journal.complete(self.envelope, event, self.delivery)
+        if self._place:
+            if self._job:
+                # Whoever takes the place must not meet a handler that was told to stop and is still at it. One that
+                # does not listen must not keep the place for ever.
+                await asyncio.wait((self._ended,), timeout=PLACE_PATIENCE)
+            await self.shop.limiter.leave(self._place, self.envelope.id)
         await self.shop.journal.answer_latest(self._reply)
 
     def _reply(self) -> str:

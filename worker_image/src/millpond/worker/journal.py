@@ -88,12 +88,13 @@ class Journal:
 
     async def complete(self, envelope: Envelope, event: TaskEvent, delivery: Delivery) -> None:
         """The consequences of an event that stands: idempotent, so that whoever comes next may do them again."""
+        due = event.next_at or event.at
         if event.state == TaskState.BACKOFF and event.rank == envelope.rank:
             following, name = envelope.next_attempt(), f"{envelope.id}.{envelope.attempt + 1}"
-            await self._until_done("schedule", lambda: self._schedule(following, event, delivery, name))
+            await self.schedule(following, due, delivery, name)
         elif is_snooze_of(event, envelope):
             following, name = envelope.next_snooze(), f"{envelope.id}.{envelope.attempt}.snooze-{event.snoozes}"
-            await self._until_done("schedule", lambda: self._schedule(following, event, delivery, name))
+            await self.schedule(following, due, delivery, name)
         elif event.state == TaskState.FAILED:
             error = event.error or TaskError(type="Failed", message=event.message, retryable=False)
             await self.bury(envelope.id, event.attempt, error, delivery)
@@ -104,7 +105,7 @@ class Journal:
         headers = {**own_headers(message), subjects.HEADER_ERROR: error.encode().decode()}
         subject = subjects.dead(self.namespace, self.pool, name)
         options = Publish(msg_id=f"{name}.{attempt}")
-        await self._until_done(
+        await self.until_done(
             "dead letter",
             lambda: self.transport.publish_stored(subject, message.body, headers=headers, options=options),
         )
@@ -133,19 +134,17 @@ class Journal:
             await pause.wait()
         return False
 
-    async def _schedule(self, following: Envelope, event: TaskEvent, delivery: Delivery, msg_id: str) -> None:
-        headers = {**own_headers(delivery.message), subjects.HEADER_ENVELOPE: following.encode().decode()}
-        at: datetime = event.next_at or event.at
-        await self.transport.schedule(
-            following.id,
-            subjects.due(self.namespace, self.pool, following.task_class),
-            delivery.message.body,
-            headers=headers,
-            at=at,
-            msg_id=msg_id,
+    async def schedule(self, envelope: Envelope, at: datetime, delivery: Delivery, msg_id: str) -> None:
+        """Let the message come back at its time, with this envelope."""
+        headers = {**own_headers(delivery.message), subjects.HEADER_ENVELOPE: envelope.encode().decode()}
+        target = subjects.due(self.namespace, self.pool, envelope.task_class)
+        body = delivery.message.body
+        await self.until_done(
+            "schedule",
+            lambda: self.transport.schedule(envelope.id, target, body, headers=headers, at=at, msg_id=msg_id),
         )
 
-    async def _until_done(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
+    async def until_done(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
         """`act` again and again until the server has confirmed it."""
         pause = Pause()
         while True:

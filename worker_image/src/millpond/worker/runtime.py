@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 from millpond_api import subjects
@@ -32,6 +32,7 @@ from millpond.worker.hosts import THREADS, Place
 from millpond.worker.intake import Intake
 from millpond.worker.journal import Journal, Pause
 from millpond.worker.keeper import Keeper, KeeperPlan
+from millpond.worker.limiter import Limiter, LimitHooks
 from millpond.worker.offering import ManyLines, Offering, OneLine, Slots
 from millpond.worker.pulls import Puller
 from millpond.worker.rpc import serve_rpc
@@ -59,6 +60,7 @@ class Worker:
         self.executors = Executors(settings.concurrency, SharedClient(settings).connect, place)
         self._wake, self._stop, self._hurry, self._quiet = (asyncio.Event() for _ in range(4))
         self.intake: Intake | None = None
+        self._limiter: Limiter | None = None
         self._last_error = ""
         self._puller: Puller | None = None
         self._loop_task: asyncio.Task[None] | None = None
@@ -93,13 +95,18 @@ class Worker:
         transport = await self._connect()
         stack.push_async_callback(transport.close)
         _background(stack, self.announcer.run(transport))
+        journal = Journal(transport, self.settings.namespace, self.settings.pool, self._log)
+        self._limiter = Limiter(
+            journal, self.settings.limits, self._app.handlers, LimitHooks(self._make_cancel(transport), self._wake.set)
+        )
         shop = Shop(
             self.settings,
             self._app.handlers,
             self.board,
-            Journal(transport, self.settings.namespace, self.settings.pool, self._log),
+            journal,
             self.executors,
             self._make_context,
+            self._limiter,
         )
         self.intake = Intake(shop, self._on_change)
         await serve_rpc(transport, self._where, self)
@@ -137,12 +144,21 @@ class Worker:
 
     def _make_offering(self, puller: Puller, intake: Intake) -> Offering:
         classes = self.settings.classes
-        slots = Slots(self.settings.concurrency, lambda: intake.free, self._wake)
+        slots = Slots(self.settings.concurrency, self._free, self._wake)
         if len(classes) == 1:
             return Offering(puller, slots, OneLine(puller, slots, classes[0]))
         # A random place in the cycle: workers that start together must not all begin with the same class.
         turns = Turns(self.settings.shares, strict=self.settings.priority == "Strict", phase=random.random())
         return Offering(puller, slots, ManyLines(puller, slots, Agenda(turns, classes), classes))
+
+    def _make_cancel(self, transport: Transport) -> Callable[[str, str], Awaitable[object]]:
+        """Cancelling as any client does it: by compare-and-set on the task's log, and a word to its worker."""
+        client, pool = Client(transport, self.settings.namespace), self.settings.pool
+        return lambda task, reason: client.handle(pool, task).cancel(reason)
+
+    def _free(self) -> int:
+        """Messages worth pulling now."""
+        return self._limiter.room(self.intake.free) if self.intake and self._limiter else 0
 
     async def _await_consumer(self, transport: Transport, stream: str, task_class: str) -> None:
         pause, said = Pause(0.1, 1.0), ""

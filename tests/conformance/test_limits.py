@@ -1,0 +1,253 @@
+"""Rates and concurrency keys: how many tasks start, how many run at once, what waits where, and who passes."""
+
+import asyncio
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from millpond import Places, PoolLimits, RetryPolicy, TaskCancelled
+from millpond_api import subjects
+from millpond_api.limits import KeyPolicy, Rate
+
+from tests.support.bed import START, Bed, Gate
+
+
+async def claim_times(bed: Bed, tasks: list[Any]) -> list[float]:
+    """When the server stored the claims: the one clock that all workers share."""
+    found = []
+    for task in tasks:
+        log = subjects.task_events(bed.queue.namespace, bed.queue.pool, task.id)
+        stored = await bed.transport.read_log(subjects.STREAM_EVENTS, log)
+        found += [one.stored for one in stored if b'"Running"' in one.body]
+    return sorted(found)
+
+
+def most_within(times: list[float], seconds: float) -> int:
+    """The most starts in any window of this length."""
+    return max(sum(1 for time in times if first <= time < first + seconds) for first in times)
+
+
+def gated(bed: Bed, name: str = "gated", **options: Any) -> Gate:
+    """A handler that notes its task and waits at a gate."""
+    gate = Gate()
+
+    @bed.app.task(name, **options)
+    async def handler(label: str) -> str:
+        await gate.pass_through(label)
+        return label
+
+    return gate
+
+
+async def test_the_pools_rate_is_shared_by_its_workers(bed: Bed) -> None:
+    bed.settings["limits"] = PoolLimits(rate=Rate(count=20))
+
+    @bed.app.task("noop")
+    async def noop() -> None: ...
+
+    tasks = await bed.client.submit_many(bed.queue.pool, "noop", [[]] * 40)
+    for name in ("w1", "w2", "w3"):
+        await bed.start_worker(name)
+    await asyncio.gather(*(task.result(timeout=START) for task in tasks))
+    times = await claim_times(bed, tasks)
+    assert len(times) == 40
+    assert times[-1] - times[0] == pytest.approx(39 / 20, rel=0.25)
+    # A claim is stored some milliseconds after its start was due: the spread of that is all that may come on top.
+    assert most_within(times, 0.5) <= 10 + 4
+
+
+async def test_a_burst_is_bounded(bed: Bed) -> None:
+    bed.settings["limits"] = PoolLimits(rate=Rate(count=10, burst=8))
+
+    @bed.app.task("noop")
+    async def noop() -> None: ...
+
+    tasks = await bed.client.submit_many(bed.queue.pool, "noop", [[]] * 20)
+    await bed.start_worker("w1", concurrency=20)
+    await asyncio.gather(*(task.result(timeout=START) for task in tasks))
+    times = await claim_times(bed, tasks)
+    assert most_within(times, 0.1) >= 5
+    assert most_within(times, 0.5) <= 8 + 5 + 2
+    assert times[-1] - times[0] >= 12 / 10 - 0.1
+
+
+async def test_a_rate_outlives_the_workers(bed: Bed) -> None:
+    bed.settings["limits"] = PoolLimits(rate=Rate(count=1, seconds=2))
+
+    @bed.app.task("noop")
+    async def noop() -> None: ...
+
+    first = await bed.start_worker("w1")
+    one = await bed.submit("noop")
+    await one.result(timeout=START)
+    await bed.crash(first)
+    await bed.start_worker("w2")
+    other = await bed.submit("noop")
+    await other.result(timeout=START)
+    times = await claim_times(bed, [one, other])
+    assert times[1] - times[0] >= 1.9
+
+
+async def test_a_handlers_rate_lets_other_handlers_pass(bed: Bed) -> None:
+    @bed.app.task("slow", rate="1/30s")
+    async def slow() -> None: ...
+
+    @bed.app.task("free")
+    async def free(number: int) -> int:
+        return number
+
+    await bed.start_worker("w1", concurrency=1)
+    slow_ones = [await bed.submit("slow") for _ in range(5)]
+    await slow_ones[0].result(timeout=START)
+    assert await bed.call("free", 7) == 7
+    status = await slow_ones[1].status()
+    assert (status.state, status.reason, status.attempts) == ("Scheduled", "RateLimited", 0)
+    await bed.is_empty()
+
+
+async def test_a_rate_key_waits_for_itself_alone_and_each_task_once(bed: Bed) -> None:
+    bed.settings["limits"] = PoolLimits(per_key=Rate(count=1, seconds=3))
+
+    @bed.app.task("noop")
+    async def noop() -> None: ...
+
+    await bed.start_worker("w1")
+    same = [await bed.submit("noop", rate_key="a") for _ in range(3)]
+    other = await bed.submit("noop", rate_key="b")
+    await other.result(timeout=2.5)
+    await asyncio.gather(*(task.result(timeout=START) for task in same))
+    times = await claim_times(bed, same)
+    assert all(later - earlier >= 2.9 for earlier, later in pairwise(times))
+    logs = [await bed.log(task) for task in same]
+    put_off = Counter(event.state for log in logs for event in log)
+    assert put_off["Scheduled"] <= 2
+    assert put_off["Running"] == 3
+
+
+async def test_one_task_of_a_key_runs_at_a_time_and_the_line_keeps_its_order(bed: Bed) -> None:
+    bed.settings["limits"] = PoolLimits(places=Places(limit=1))
+    gate = gated(bed)
+    for name in ("w1", "w2"):
+        await bed.start_worker(name, concurrency=8)
+    tasks = []
+    for number in range(6):
+        task = await bed.submit("gated", f"a{number}", key="a")
+        tasks.append(task)
+        if number:
+            # In line before the next one comes: two workers would race otherwise.
+            await bed.until(lambda task=task: is_parked(task), f"a{number} in line")
+        else:
+            await bed.until(lambda: bool(gate.runs), "a0 running")
+    other = await bed.submit("gated", "b0", key="b")
+    await bed.until(lambda: len(gate.runs) == 2, "the other key passing")
+    assert gate.runs == ["a0", "b0"]
+    assert "held by task " + tasks[0].id in (await bed.log(tasks[1]))[-1].message
+    gate.open()
+    await asyncio.gather(*(task.result(timeout=START) for task in [*tasks, other]))
+    assert [name for name in gate.runs if name.startswith("a")] == [f"a{number}" for number in range(6)]
+    await bed.is_empty()
+
+
+async def is_parked(task: Any) -> bool:
+    events = await task.events()
+    return bool(events) and events[-1].reason == "ConcurrencyLimit"
+
+
+async def test_as_many_tasks_of_a_key_as_it_has_places(bed: Bed) -> None:
+    inside, most = 0, 0
+
+    @bed.app.task("counted", concurrency=3)
+    async def counted() -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        await asyncio.sleep(0.02)
+        inside -= 1
+
+    for name in ("w1", "w2"):
+        await bed.start_worker(name, concurrency=8)
+    tasks = await bed.client.submit_many(bed.queue.pool, "counted", [[]] * 40)
+    await asyncio.gather(*(task.result(timeout=START) for task in tasks))
+    assert most == 3
+    await bed.is_empty()
+
+
+async def test_a_crash_of_the_holder_frees_its_place_by_its_own_redelivery(bed: Bed) -> None:
+    bed.settings["limits"] = PoolLimits(places=Places(limit=1))
+    gate = gated(bed)
+    first = await bed.start_worker("w1")
+    one = await bed.submit("gated", "one", key="a")
+    await bed.until(lambda: gate.runs == ["one"], "the first running")
+    two = await bed.submit("gated", "two", key="a")
+    await bed.until(lambda: is_parked(two), "the second in line")
+    await bed.crash(first)
+    await bed.start_worker("w2")
+    await bed.until(lambda: gate.runs == ["one", "one"], "the first again")
+    gate.open()
+    assert await one.result(timeout=START) == "one"
+    assert await two.result(timeout=START) == "two"
+    await bed.is_empty()
+
+
+async def test_places_of_a_purged_queue_do_not_leak(bed: Bed) -> None:
+    bed.settings["limits"] = PoolLimits(places=Places(limit=1))
+    gate = gated(bed)
+    first = await bed.start_worker("w1")
+    await bed.submit("gated", "lost", key="a")
+    await bed.until(lambda: gate.runs == ["lost"], "the first running")
+    await bed.crash(first)
+    await bed.transport.api(f"STREAM.PURGE.{subjects.pool_stream(bed.queue.namespace, bed.queue.pool)}")
+    gate.open()
+    await bed.start_worker("w2")
+    assert await bed.call("gated", "next", key="a") == "next"
+
+
+async def test_cancel_newest_ends_what_finds_no_place(bed: Bed) -> None:
+    bed.settings["limits"] = PoolLimits(places=Places(policy=KeyPolicy.CANCEL_NEWEST))
+    gate = gated(bed)
+    await bed.start_worker("w1")
+    one = await bed.submit("gated", "one", key="a")
+    await bed.until(lambda: gate.runs == ["one"], "the first running")
+    two = await bed.submit("gated", "two", key="a")
+    with pytest.raises(TaskCancelled, match=f"task {one.id} runs"):
+        await two.result(timeout=START)
+    gate.open()
+    assert await one.result(timeout=START) == "one"
+    # The outcome comes first, giving the place back is its consequence.
+    await bed.is_empty()
+    assert await bed.call("gated", "three", key="a") == "three"
+
+
+async def test_cancel_running_leaves_the_newest_alone(bed: Bed) -> None:
+    bed.settings["limits"] = PoolLimits(places=Places(policy=KeyPolicy.CANCEL_RUNNING))
+    gate = gated(bed)
+    await bed.start_worker("w1")
+    tasks = [await bed.submit("gated", "0", key="a")]
+    await bed.until(lambda: gate.runs == ["0"], "the first running")
+    for number in range(1, 4):
+        tasks.append(await bed.submit("gated", str(number), key="a"))
+    for task in tasks[:-1]:
+        with pytest.raises(TaskCancelled, match="a"):
+            await task.result(timeout=START)
+    gate.open()
+    assert await tasks[-1].result(timeout=START) == "3"
+    await bed.is_empty()
+
+
+async def test_a_failed_attempt_gives_its_place_to_the_next_in_line(bed: Bed) -> None:
+    order: list[str] = []
+
+    @bed.app.task("flaky", concurrency=1, retry=RetryPolicy(max_attempts=2, initial=0.6, jitter=0.0))
+    async def flaky(label: str) -> str:
+        order.append(label)
+        if order.count(label) == 1 and label == "one":
+            raise RuntimeError("again")
+        return label
+
+    one = await bed.submit("flaky", "one")
+    two = await bed.submit("flaky", "two")
+    await bed.start_worker("w1")
+    await asyncio.gather(one.result(timeout=START), two.result(timeout=START))
+    assert order == ["one", "two", "one"]
+    await bed.is_empty()

@@ -1,0 +1,108 @@
+"""One rate, shared by all workers of the pool: gives each start that is asked for here the time when it may take place.
+
+Owns the reservations of this worker for one rate: everything that asks while a reservation is under way shares the
+next one, so a busy rate costs one compare-and-set for many starts. The state holds no clock but the server's own
+(`millpond_api.limits.RateState`), so nothing is lost or given twice by a restart, and workers need not agree on the
+time. What a crashed worker had reserved is lost: starts that nobody makes, never more than its slots. An answer that is
+lost costs its reservation too: fewer starts, never more.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from millpond_api.limits import RateState, next_tat, room, start_times
+
+from millpond.limiting import RateDemand
+from millpond.transport import Fenced, TransportError
+from millpond.worker.journal import Pause
+from millpond.worker.limitstore import LimitStore
+
+KEEP = 60.0
+"""Seconds that the state stays after its last reservation lies in the past, when it no longer means anything."""
+
+
+@dataclass
+class Turnstile:
+    """`take` a start."""
+
+    store: LimitStore
+    demand: RateDemand
+    log: Any
+    _asking: "list[asyncio.Future[float]]" = field(default_factory=list)
+    _reserving: "asyncio.Task[None] | None" = None
+    _known: tuple[int, float] | None = None
+    """Sequence and theoretical arrival time, where both are certain."""
+    _tat: float = 0.0
+    """The last theoretical arrival time that was heard of; others may have moved it on."""
+
+    async def take(self) -> float:
+        """Epoch seconds (the server's) when this start may take place; waits as long as NATS is away."""
+        asked: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._asking.append(asked)
+        if self._reserving is None:
+            self._reserving = asyncio.create_task(self._serve(), name=f"millpond-rate {self.demand.name}")
+        return await asked
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be forgotten with this object but what the broker knows."""
+        return self._reserving is None and (not self.store.clock.known or self._tat < self.store.clock.now())
+
+    def wait(self) -> float:
+        """Seconds until the next start could take place, as far as is known here; 0 when at once."""
+        if not self.store.clock.known:
+            return 0.0
+        return max(0.0, self._tat - self.demand.rate.tolerance - self.store.clock.now())
+
+    def room(self, ahead: float) -> int:
+        """How many more starts could be reserved here that take place within `ahead` seconds."""
+        now = self.store.clock.now() if self.store.clock.known else self._tat
+        return max(0, room(self.demand.rate, max(self._tat, now), now + ahead) - len(self._asking))
+
+    async def _serve(self) -> None:
+        try:
+            while self._asking:
+                asking = list(self._asking)
+                starts = await self._reserve(len(asking))
+                del self._asking[: len(asking)]
+                for asked, start in zip(asking, starts, strict=True):
+                    if not asked.done():
+                        asked.set_result(start)
+        finally:
+            self._reserving = None
+
+    async def _reserve(self, count: int) -> list[float]:
+        """The times of `count` starts, once the server has stored that they are taken."""
+        pause = Pause()
+        while True:
+            try:
+                return await self._try(count)
+            except Fenced:
+                continue  # another worker reserved: on top of its reservation
+            except TransportError as error:
+                self.log.warning("a rate is not confirmed; trying again", rate=self.demand.name, why=str(error))
+            await pause.wait()
+
+    async def _try(self, count: int) -> list[float]:
+        clock, rate = self.store.clock, self.demand.rate
+        await clock.sync()
+        sequence, tat = self._known or await self._read()
+        self._known = None
+        state = RateState(tat=tat, count=count, interval=rate.interval, key=self.demand.name)
+        ttl = max(0.0, tat - clock.now()) + count * rate.interval + KEEP
+        stored = await self.store.swap("rate", self.demand.name, state, sequence, ttl)
+        now = clock.now()
+        self._tat = max(tat, now) + count * rate.interval
+        if tat >= clock.latest():
+            # Stored before its theoretical time: what comes after it is known to the bit without reading.
+            self._known = (stored, self._tat)
+        return start_times(rate, tat, now, count)
+
+    async def _read(self) -> tuple[int, float]:
+        found = await self.store.read("rate", self.demand.name)
+        if found is None:
+            return 0, 0.0
+        tat = next_tat(RateState.decode(found.body), found.stored)
+        self._tat = max(self._tat, tat)
+        return found.sequence, tat
