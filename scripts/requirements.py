@@ -1,4 +1,4 @@
-"""What an image installs: `python requirements.py uv.lock a/pyproject.toml … > requirements.txt`.
+"""What an image installs: `python requirements.py [--extras] uv.lock a/pyproject.toml … > requirements.txt`.
 
 Owns the way from the lock file to pip: every package that the projects named need, in the version that uv locked, so
 that an image holds what was tested and needs no uv. Runs in an image's
@@ -38,10 +38,13 @@ def find_pins(lock: dict[str, Any]) -> dict[str, str]:
     return {name: entry["version"] for entry in locked if times[name := _normal(entry["name"])] == 1}
 
 
-def find_direct(lock: dict[str, Any], projects: list[dict[str, Any]]) -> list[str]:
+def find_direct(lock: dict[str, Any], projects: list[dict[str, Any]], *, extras: bool = False) -> list[str]:
     """The requirements of the projects, without those that lie in this workspace (the Dockerfile installs them)."""
     ours = {_normal(entry["name"]) for entry in lock["package"] if "registry" not in entry.get("source", {})}
     wanted = {text for project in projects for text in project["project"].get("dependencies", [])}
+    if extras:
+        groups = (project["project"].get("optional-dependencies", {}) for project in projects)
+        wanted |= {text for group in groups for texts in group.values() for text in texts}
     return sorted(text for text in wanted if _name_of(text) not in ours)
 
 
@@ -66,8 +69,10 @@ def find_needed(lock: dict[str, Any], direct: list[str]) -> set[str]:
 
 def main(arguments: list[str]) -> int:
     """Print a pin for everything needed, and the direct requirements that have none."""
-    lock = _read(Path(arguments[0]))
-    direct = find_direct(lock, [_read(Path(path)) for path in arguments[1:]])
+    extras = "--extras" in arguments
+    lock_path, *paths = [Path(argument) for argument in arguments if argument != "--extras"]
+    lock = _read(lock_path)
+    direct = find_direct(lock, [_read(path) for path in paths], extras=extras)
     pins = find_pins(lock)
     free = [text for text in direct if _name_of(text) not in pins]
     print("\n".join(free + [f"{name}=={pins[name]}" for name in sorted(find_needed(lock, direct)) if name in pins]))

@@ -16,6 +16,7 @@ from millpond.errors import (
     PriorityNotFound,
     QueueFull,
 )
+from millpond.packing import Habits
 from millpond_api import subjects
 from millpond_api.broker import QueueConfig
 from millpond_api.envelope import Envelope, parse_envelope, parse_payload
@@ -155,6 +156,7 @@ async def test_arguments_without_a_form_are_refused_before_anything_is_sent(
 
 
 async def test_two_megabytes_are_refused_with_the_limit(client: Client, nats_server: NatsServer) -> None:
+    client.habits = Habits()  # uncompressed
     with pytest.raises(ArgumentsTooLarge, match=r"2,097,.* bytes and a task carries at most 786,432"):
         await client.submit("mill", "noop", ["x" * 2 * 1024 * 1024])
     assert await queue_depth(nats_server.url, client.namespace, "mill") == 0
@@ -162,6 +164,7 @@ async def test_two_megabytes_are_refused_with_the_limit(client: Client, nats_ser
 
 async def test_largest_allowed_arguments_are_stored(client: Client, connection: Connection, pool: QueueConfig) -> None:
     text = "x" * (768 * 1024 - len('{"args":[""],"kwargs":{}}'))
+    client.habits = Habits()  # uncompressed
     await client.submit("mill", "noop", [text])
     _, payload = await take(connection, pool)
     assert payload.args == [text]

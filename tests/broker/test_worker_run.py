@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 from millpond import TaskExpired, TaskFailed
+from millpond.packing import Habits
 from millpond_api import subjects
 from millpond_api.envelope import parse_envelope
-from millpond_api.events import MAX_RESULT_BYTES, TaskError
+from millpond_api.events import MAX_OBJECT_BYTES, TaskError
 
 from tests.support.eventually import eventually
 from tests.support.workers import START, Mill
@@ -65,7 +66,7 @@ async def test_the_last_attempt_that_fails_becomes_a_dead_letter_with_the_origin
     ("handler", "args", "kind"),
     [
         ("refuse", [], "NonRetryable"),
-        ("huge", [MAX_RESULT_BYTES + 1], "ResultTooLarge"),
+        ("huge", [MAX_OBJECT_BYTES + 1], "ResultTooLarge"),
         ("opaque", [], "ResultNotSerializable"),
         ("echo", [1, 2, 3], "BadArguments"),
         ("hurry", [], "TimeoutError"),
@@ -89,9 +90,10 @@ async def test_a_handler_that_calls_exit_fails_its_attempt_and_not_the_worker(mi
 
 
 async def test_the_largest_allowed_result_arrives(mill: Mill) -> None:
+    mill.client.habits = Habits()  # uncompressed: all of it
     await mill.start("w1")
-    task = await submit(mill, "huge", MAX_RESULT_BYTES - 2)
-    assert len(await task.result(timeout=START)) == MAX_RESULT_BYTES - 2
+    task = await submit(mill, "huge", MAX_OBJECT_BYTES - 2)
+    assert len(await task.result(timeout=START)) == MAX_OBJECT_BYTES - 2
 
 
 async def test_a_deadline_that_passed_in_the_queue_expires_the_task_unrun(mill: Mill) -> None:

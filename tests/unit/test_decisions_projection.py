@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from millpond_api.events import TaskError, TaskEvent
+from millpond_api.events import INLINE_RESULT, Parcel, TaskError, TaskEvent
 from millpond_api.lifecycle import TASK_TRANSITIONS, TERMINAL, TaskView, fold_all
 from millpond_api.v1alpha1 import TaskStatus
-from millpond_operator.decisions.projection import INLINE_RESULT, is_news, project
+from millpond_operator.decisions.projection import is_news, project
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(hours=1)
@@ -83,6 +83,20 @@ def test_a_large_result_is_left_out_with_a_sentence() -> None:
     status = status_of(event(1, "Running"), event(2, "Succeeded", result="x" * INLINE_RESULT))
     assert status.result is None
     assert "handle.result()" in status.message
+    assert status.stored_result is not None
+    assert (status.stored_result.size, status.stored_result.where) == (INLINE_RESULT + 2, "Event")
+
+
+def test_a_stored_result_is_shown_with_its_size_its_place_and_its_end() -> None:
+    expires = datetime(2026, 5, 2, tzinfo=UTC)
+    parcel = Parcel(codec="cbor", size=3_000_000, object="t.abc", stored=2_000_000, expires=expires)
+    status = status_of(event(1, "Running"), event(2, "Succeeded", parcel=parcel))
+    assert status.message == (
+        "the result (3000000 bytes of cbor) is in the object store until 2026-05-02T00:00:00Z: read it with the SDK "
+        "(handle.result())"
+    )
+    assert status.stored_result is not None
+    assert (status.stored_result.where, status.stored_result.expires_at) == ("ObjectStore", expires)
 
 
 def test_a_huge_traceback_is_cut_to_its_end() -> None:

@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from millpond.settings import ResultSettings
 from millpond_api import LABEL_BUSY, LABEL_VERSION
+from millpond_api.events import MAX_INLINE_RESULT
 from millpond_api.v1alpha1 import WorkerPoolSpec
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.resources.deployment import HASH, make_deployment, merge
@@ -144,3 +146,11 @@ def test_an_image_given_only_in_the_template_is_kept() -> None:
     template = {"spec": {"containers": [{"name": "worker", "image": "own:1"}]}}
     spec = WorkerPoolSpec.model_validate({"app": "mill:app", "template": template})
     assert worker(make_deployment(POOL, spec, URL, 1))["image"] == "own:1"
+
+
+def test_the_worker_is_told_what_the_pool_says_of_results_and_nothing_else() -> None:
+    assert "MILLPOND_RESULTS" not in environment(make())
+    told = environment(make(results={"ttl": "1h", "inlineMax": "2Mi", "codecs": ["json"], "pickle": True}))
+    assert ResultSettings.model_validate_json(told["MILLPOND_RESULTS"]) == ResultSettings(
+        ttl=3600, inline_max=MAX_INLINE_RESULT, codecs=("json",), pickle=True
+    )

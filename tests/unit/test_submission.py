@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from millpond.packing import Packed
 from millpond.submission import (
     BATCH_BYTES,
     BATCH_TASKS,
@@ -14,11 +15,11 @@ from millpond.submission import (
     Submission,
     check_options,
     make_batches,
-    make_body,
     make_submission,
 )
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
+ARGUMENTS = Packed(b'{"args":[1]}')
 
 
 def test_misspelt_option_is_refused_with_the_names_there_are() -> None:
@@ -28,7 +29,7 @@ def test_misspelt_option_is_refused_with_the_names_there_are() -> None:
 
 def test_shared_options_are_a_plain_dictionary() -> None:
     shared = Options(priority="high", deadline=timedelta(hours=1))
-    one = make_submission("a", "h", make_body([1], None), shared, NOW).envelope
+    one = make_submission("a", "h", ARGUMENTS, shared, NOW).envelope
     assert (one.task_class, one.deadline) == ("high", NOW + timedelta(hours=1))
 
 
@@ -43,7 +44,7 @@ def test_shared_options_are_a_plain_dictionary() -> None:
     ids=["later", "past", "no-delay", "delay"],
 )
 def test_start_is_a_moment_only_when_it_lies_ahead(options: Any, at: datetime | None) -> None:
-    assert make_submission("a", "h", b"{}", options, NOW).at == at
+    assert make_submission("a", "h", ARGUMENTS, options, NOW).at == at
 
 
 @pytest.mark.parametrize(
@@ -56,11 +57,11 @@ def test_start_is_a_moment_only_when_it_lies_ahead(options: Any, at: datetime | 
 )
 def test_start_that_cannot_be_is_refused(options: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        make_submission("a", "h", b"{}", options, NOW)
+        make_submission("a", "h", ARGUMENTS, options, NOW)
 
 
 def sized(number: int, size: int, *, delayed: bool = False) -> Submission:
-    return make_submission(str(number), "h", b"x" * size, Options(delay=5) if delayed else Options(), NOW)
+    return make_submission(str(number), "h", Packed(b"x" * size), Options(delay=5) if delayed else Options(), NOW)
 
 
 @given(st.lists(st.tuples(st.integers(0, BATCH_BYTES // 3), st.booleans()), max_size=30), st.integers(0, 1200))

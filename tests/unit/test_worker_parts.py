@@ -7,6 +7,7 @@ import time
 import pytest
 from millpond.codecs.json import JsonCodec
 from millpond.errors import ResultNotSerializable, ResultTooLarge
+from millpond.packing import Wrap, pack_result
 from millpond.transport import Message
 from millpond.worker.announcer import Announcer
 from millpond.worker.board import Board, Missing
@@ -15,7 +16,7 @@ from millpond.worker.health import STALE, respond
 from millpond.worker.journal import encode_event
 from millpond.worker.malformed import _guess_task, read_envelope
 from millpond_api.envelope import MalformedTask
-from millpond_api.events import Beat, TaskEvent, utc_now
+from millpond_api.events import MAX_OBJECT_BYTES, Beat, TaskEvent, utc_now
 from millpond_api.lifecycle import WorkerState, worker_may
 from millpond_api.subjects import HEADER_ENVELOPE
 
@@ -91,7 +92,7 @@ def test_results_that_cannot_travel_say_what_to_do() -> None:
         with pytest.raises(ResultNotSerializable, match="return plain values"):
             codec.encode_result(value)
     with pytest.raises(ResultTooLarge, match="store it elsewhere"):
-        codec.encode_result("x" * 600_000)
+        pack_result(Wrap(), "x" * MAX_OBJECT_BYTES)
 
 
 @pytest.mark.parametrize("flips", range(1, 8))

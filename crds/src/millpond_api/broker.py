@@ -78,6 +78,21 @@ def dead_stream(storage: str = "file", replicas: int = 1, max_age: float = 30 * 
     }
 
 
+def objects_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
+    """What is too large for a message, in chunks that are stored as one atomic batch; each has a time to live."""
+    return {
+        "name": subjects.STREAM_OBJECTS,
+        "subjects": ["mp.objects.>"],
+        "retention": "limits",
+        "discard": "old",
+        "storage": storage,
+        "num_replicas": replicas,
+        "allow_msg_ttl": True,
+        "allow_atomic": True,
+        "allow_direct": True,
+    }
+
+
 def ledger_stream(storage: str = "file", replicas: int = 1, max_age: float = 7 * 86400.0) -> dict[str, Any]:
     """Scaling records of all pools, for explain and replay; a record is 2 to 4 KiB of JSON, so it is compressed."""
     return {
@@ -141,7 +156,16 @@ def parked_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
 
 def shared_streams(storage: str = "file", replicas: int = 1) -> tuple[dict[str, Any], ...]:
     """What all pools share, in the order in which it is made."""
-    makers = (events_stream, delayed_stream, dead_stream, ledger_stream, history_stream, limits_stream, parked_stream)
+    makers = (
+        events_stream,
+        delayed_stream,
+        dead_stream,
+        ledger_stream,
+        history_stream,
+        limits_stream,
+        parked_stream,
+        objects_stream,
+    )
     return tuple(make(storage, replicas) for make in makers)
 
 

@@ -25,6 +25,10 @@ class Envelope(Wire):
     id: str
     handler: str
     codec: str = "json"
+    zip: str = ""
+    """How the payload is compressed: "" or "zstd"."""
+    accepts: str = ""
+    """The compression that the submitter reads in a result: "" or "zstd"."""
     task_class: str = Field(default="default", alias="class")
     attempt: int = Field(default=1, ge=1)
     enqueued: datetime

@@ -16,8 +16,14 @@ from pydantic.dataclasses import dataclass
 
 from millpond_api.wire import Record, Wire
 
-MAX_RESULT_BYTES = 512 * 1024
-"""A larger result fails the task with ResultTooLarge (NATS carries 1 MiB a message, headers and traceback included)."""
+INLINE_RESULT = 64 * 1024
+"""A larger result goes to the object store, and the terminal event names it (`results.inlineMax` of the pool)."""
+MAX_INLINE_RESULT = 512 * 1024
+"""What a pool may set that to: NATS carries 1 MiB a message, headers and traceback included."""
+MAX_OBJECT_BYTES = 64 * 1024 * 1024
+"""A larger result fails the task with ResultTooLarge: the worker and the waiting client hold it in memory."""
+RESULT_TTL = 86400.0
+"""Seconds that a result in the object store is kept, unless the pool says otherwise."""
 MAX_PAYLOAD_BYTES = 768 * 1024
 """A larger payload is refused at submit with ArgumentsTooLarge."""
 
@@ -72,6 +78,23 @@ class Aside(Wire):
     key: str = ""
 
 
+class Parcel(Wire):
+    """A result that is not plain JSON in its event: in another codec, compressed, or kept in the object store."""
+
+    codec: str = "json"
+    zip: str = ""
+    size: int = 0
+    """Bytes that the codec wrote, before the compression."""
+    data: str = ""
+    """The bytes in base64, when they are in the event."""
+    object: str = ""
+    """The name of the object that holds them (`subjects.stored_object`), when they are not."""
+    stored: int = 0
+    """Bytes of that object."""
+    expires: datetime | None = None
+    """When the object is deleted."""
+
+
 class TaskEvent(Wire):
     """One transition of a task. `sequence` is the stream's, filled in by the reader (0 when not stored yet)."""
 
@@ -89,6 +112,8 @@ class TaskEvent(Wire):
     reason: str = ""
     message: str = ""
     result: Any = None
+    parcel: Parcel | None = None
+    """The result, where `result` could not hold it."""
     error: TaskError | None = None
     next_at: datetime | None = None
     aside: Aside | None = None

@@ -17,6 +17,7 @@ _HANDLER = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 STREAM_EVENTS = "MILLPOND_EVENTS"
 STREAM_DELAYED = "MILLPOND_DELAYED"
 STREAM_DEAD = "MILLPOND_DEAD"
+STREAM_OBJECTS = "MILLPOND_OBJECTS"
 STREAM_LEDGER = "MILLPOND_LEDGER"
 STREAM_HISTORY = "MILLPOND_HISTORY"
 STREAM_LIMITS = "MILLPOND_LIMITS"
@@ -175,6 +176,17 @@ def parse_dead(subject: str) -> "Address":
     if len(parts) != 5 or parts[1] != "dead":
         raise ValueError(f"{subject!r} is not the subject of a dead letter")
     return Address(parts[2], parts[3], parts[4])
+
+
+def stored_object(namespace: str, pool: str, name: str) -> str:
+    """An object of the store: all messages of this subject, in order. `name` is `<task id>.<token>`."""
+    task, _, token = name.partition(".")
+    return f"mp.objects.{namespace}.{pool}.{check_token(task, 'task id')}.{check_token(token, 'object')}"
+
+
+def stored_objects(namespace: str, pool: str) -> str:
+    """Every object of a pool."""
+    return f"mp.objects.{namespace}.{pool}.>"
 
 
 def ledger(namespace: str, pool: str) -> str:

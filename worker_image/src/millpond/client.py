@@ -10,27 +10,55 @@ import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self, Unpack
+from datetime import datetime
+from typing import Any, Self, TypedDict, Unpack
 
 from millpond_api import subjects
 from millpond_api.events import utc_now
 
+from millpond.codecs import check_codec, has_codec, missing
+from millpond.codecs.zstd import has_zstd
 from millpond.dead import DeadLetters
 from millpond.errors import NotConnected, QueueFull
 from millpond.handle import TaskHandle, broker_errors
+from millpond.packing import Habits, pack_arguments
 from millpond.sending import Sender
-from millpond.submission import Options, check_options, class_of, make_batches, make_body, make_submission
+from millpond.submission import Options, Submission, check_options, class_of, make_batches, make_submission
 from millpond.transport import Hooks, Transport
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
+Arguments = tuple[Sequence[Any], Mapping[str, Any] | None]
+"""Positional and keyword arguments of one task."""
+
+
+class ClientHabits(TypedDict, total=False):
+    """How a client writes and reads values; each of them optional."""
+
+    codec: str
+    """The codec of arguments and results: json (the default), msgpack, cbor, pickle, or one of your own."""
+    pickle: bool
+    """Agree to pickle, which runs code of whoever wrote it. The pool has to agree too (spec.results.pickle)."""
+    compress: bool
+    """Send and ask for zstd above 4 KiB. By default, when `millpond[zstd]` is installed."""
+
+
+def make_habits(codec: str = "json", *, pickle: bool = False, compress: bool | None = None) -> Habits:
+    """CodecMissing or CodecRefused when this side cannot do what it is to do."""
+    compress = has_zstd() if compress is None else compress
+    for name in (codec, "zstd") if compress else (codec,):
+        if not has_codec(name):
+            raise missing(name)
+    check_codec(codec, (), pickle=pickle)
+    return Habits(pickle=pickle, codec=codec, zip="zstd" if compress else "")
 
 
 class Client:
     """A connection to the pools of one namespace: `async with Client.connect(url, namespace="…") as client`."""
 
-    def __init__(self, transport: Transport, namespace: str) -> None:
+    def __init__(self, transport: Transport, namespace: str, habits: Habits | None = None) -> None:
         self.transport = transport
         self.namespace = namespace
+        self.habits = habits or make_habits()
         self._waiters: set[asyncio.Event] = set()
         self._sender = Sender(transport, namespace, self.check_open)
         self._closed = False
@@ -38,7 +66,12 @@ class Client:
     @classmethod
     @contextlib.asynccontextmanager
     async def connect(
-        cls, url: str | None = None, *, namespace: str | None = None, timeout: float | None = 30.0
+        cls,
+        url: str | None = None,
+        *,
+        namespace: str | None = None,
+        timeout: float | None = 30.0,
+        **habits: Unpack[ClientHabits],
     ) -> AsyncIterator[Self]:
         """A connected client; NotConnected after `timeout` seconds without a server (None: try for ever).
 
@@ -46,10 +79,10 @@ class Client:
         """
         url = url or os.environ.get("MILLPOND_NATS_URL", DEFAULT_URL)
         namespace = subjects.check_token(namespace or os.environ.get("MILLPOND_NAMESPACE", "default"), "namespace")
-        hooks = Hooks()
+        hooks, made = Hooks(), make_habits(**habits)
         with broker_errors():
             transport = await Transport.connect(url, "millpond-client", hooks=hooks, timeout=timeout)
-        client = cls(transport, namespace)
+        client = cls(transport, namespace, made)
         hooks.reconnected = client._wake_all
         try:
             yield client
@@ -72,7 +105,7 @@ class Client:
         a `task_id` is the same task: it does not run twice.
         """
         check_options(options)
-        submission = make_submission(task_id or new_id(), handler, make_body(args, kwargs), options, utc_now())
+        submission = self._make(task_id or new_id(), handler, (args, kwargs), options, utc_now())
         await self._sender.check_class(pool, submission.envelope.task_class)
         await self._sender.send(pool, submission)
         return TaskHandle(self, pool, submission.envelope.id)
@@ -98,7 +131,7 @@ class Client:
         if len(set(ids)) != len(arguments) or len(ids) != len(arguments):
             raise ValueError(f"{len(ids)} task_ids ({len(set(ids))} different ones) for {len(arguments)} tasks")
         submissions = [
-            make_submission(task_id, handler, make_body(args, None), options, now)
+            self._make(task_id, handler, (args, None), options, now)
             for task_id, args in zip(ids, arguments, strict=True)
         ]
         await self._sender.check_class(pool, class_of(options))
@@ -110,6 +143,10 @@ class Client:
                 raise QueueFull(f"{error} ({stored} of {len(submissions)} tasks were submitted)") from error
             stored += len(batch)
         return [TaskHandle(self, pool, task_id) for task_id in ids]
+
+    def _make(self, task_id: str, handler: str, arguments: Arguments, options: Options, now: datetime) -> Submission:
+        packed = pack_arguments(*arguments, self.habits, options.get("codec"))
+        return make_submission(task_id, handler, packed, options, now)
 
     def handle(self, pool: str, task_id: str) -> TaskHandle:
         """The handle of a task that was submitted before, here or elsewhere."""

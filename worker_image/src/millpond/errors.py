@@ -129,13 +129,25 @@ class WorkerProcessDied(MillpondError):
     """The child process that ran the handler ended in the middle of it: a crash, `os._exit`, out of memory."""
 
 
+class CodecMissing(MillpondError):
+    """A codec (or compression) is not installed on this side. The text says what to install."""
+
+
+class CodecRefused(NonRetryable):
+    """This side has not agreed to the codec: pickle without the opt-in, or one that the pool does not allow."""
+
+
+class ResultExpired(MillpondError):
+    """The task succeeded, but its result was kept for a limited time only and is gone."""
+
+
 class BadArguments(NonRetryable):
     """The task's arguments do not fit the handler's parameters."""
 
 
 class ResultTooLarge(NonRetryable):
-    """The handler's result does not fit into an event. Store it elsewhere and return where it is."""
+    """The handler's result is larger than a task may return. Store it elsewhere and return where it is."""
 
 
 class ResultNotSerializable(NonRetryable):
-    """The handler's result cannot be written as JSON. Return plain values, dataclasses or pydantic models."""
+    """The handler's result has no form in the codec. Return plain values, dataclasses or pydantic models."""

@@ -8,6 +8,7 @@ backstop).
 
 import asyncio
 import random
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,11 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 from millpond_api import subjects
-from millpond_api.events import CancelAsk, TaskError, TaskEvent, utc_now
+from millpond_api.events import CancelAsk, Parcel, TaskError, TaskEvent, utc_now
 from millpond_api.lifecycle import TERMINAL, TaskState, TaskView, fold_all
 
 from millpond import transport as wire
-from millpond.errors import BrokerRefused, NotConnected, ResultTimeout, TaskCancelled, TaskExpired, TaskFailed
+from millpond.errors import (
+    BrokerRefused,
+    NotConnected,
+    ResultExpired,
+    ResultTimeout,
+    TaskCancelled,
+    TaskExpired,
+    TaskFailed,
+)
+from millpond.objects import read_object
+from millpond.packing import Packed, open_result
 from millpond.transport import Message, Publish, Stored
 
 if TYPE_CHECKING:
@@ -29,6 +40,8 @@ if TYPE_CHECKING:
 BACKSTOP = (5.0, 10.0)
 """Seconds between reads that nothing pushed (spread, so that a thousand waiters do not read at once). The push itself
 takes about a millisecond; the backstop only finds what a broken route between servers swallowed."""
+REREAD = (0.2, 0.5)
+"""Seconds before an object is read again from a broker that did not answer."""
 CANCEL_RPC_TIMEOUT = 2.0
 """Seconds for telling the running worker. It is a courtesy: the worker is fenced by the event anyway."""
 
@@ -69,12 +82,41 @@ class TaskHandle:
         """
         try:
             async with asyncio.timeout(timeout):
-                return unwrap(self.id, await self._await_end())
+                return await self._unwrap(await self._await_end())
         except TimeoutError as error:
             # TaskExpired and the like are no TimeoutErrors; this is the time of the caller alone.
             raise ResultTimeout(
                 f"task {self.id} has not ended within {timeout:g} s: it goes on; call result() again, or cancel()"
             ) from error
+
+    async def _unwrap(self, end: TaskEvent) -> Any:
+        """The result of a terminal event (fetched, when it is in the object store), or the error it stands for."""
+        if end.state != TaskState.SUCCEEDED or end.parcel is None:
+            return unwrap(self.id, end)
+        parcel = end.parcel
+        body = await self._fetch(parcel) if parcel.object else b64decode(parcel.data)
+        try:
+            return open_result(Packed(body, parcel.codec, parcel.zip, parcel.size), self._client.habits)
+        except ValueError as error:
+            raise BrokerRefused(
+                f"the result of task {self.id} cannot be read ({error}): was it written by hand?"
+            ) from error
+
+    async def _fetch(self, parcel: Parcel) -> bytes:
+        """The stored result. A broker that does not answer now is asked again; `result`'s timeout bounds it."""
+        where = (self._client.namespace, self.pool)
+        while True:
+            self._client.check_open()
+            with broker_errors(), suppress(wire.Unconfirmed):
+                body = await read_object(self._client.transport, where, parcel.object, parcel.stored)
+                if body is None:
+                    until = f" (until {parcel.expires:%Y-%m-%dT%H:%M:%SZ})" if parcel.expires else ""
+                    raise ResultExpired(
+                        f"task {self.id} succeeded, but its result of {parcel.size:,} bytes was kept for a limited "
+                        f"time{until} and is gone: read results sooner, or raise spec.results.ttl of pool {self.pool}"
+                    )
+                return body
+            await asyncio.sleep(random.uniform(*REREAD))
 
     async def events(self) -> list[TaskEvent]:
         """The task's transitions, oldest first (the last 32); empty while nobody has claimed it."""

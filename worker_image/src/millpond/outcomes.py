@@ -15,6 +15,7 @@ from millpond_api.lifecycle import TaskState, TaskView
 from millpond_api.retry import RetryPolicy, error_names, is_retried, may_retry, retry_delay
 
 from millpond.errors import Cancel, NonRetryable, Retry, Snooze
+from millpond.packing import Packed
 
 MAX_TRACEBACK = 16 * 1024
 MAX_MESSAGE = 4 * 1024
@@ -62,13 +63,13 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a handler ended: a result as JSON, an error, or a wish of its own.
+    """How a handler ended: a packed result, an error, or a wish of its own.
 
     `kinds` are the names by which a policy may call the error. `retry_after` and `snooze` are seconds; `cancel` is the
     reason with which the handler cancels its task.
     """
 
-    result: bytes = b""
+    result: Packed | None = None
     error: TaskError | None = None
     kinds: tuple[str, ...] = ()
     retry_after: float | None = None

@@ -9,6 +9,7 @@ import socket
 from typing import Annotated, Any, Literal
 
 import pydantic
+from millpond_api.events import INLINE_RESULT, MAX_INLINE_RESULT, RESULT_TTL
 from millpond_api.limits import PoolLimits
 from millpond_api.retry import RetryPolicy
 from millpond_api.shares import class_weights
@@ -22,6 +23,20 @@ PREFIX = "MILLPOND_"
 
 class SettingsError(Exception):
     """The environment does not describe a worker; the text names the variable."""
+
+
+class ResultSettings(pydantic.BaseModel):
+    """What becomes of results (`spec.results` of the pool)."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
+
+    ttl: float = Field(default=RESULT_TTL, ge=1)
+    """Seconds that a result in the object store is kept."""
+    inline_max: int = Field(default=INLINE_RESULT, ge=0, le=MAX_INLINE_RESULT)
+    """Bytes that a result may have in its event; a larger one goes to the object store."""
+    codecs: tuple[str, ...] = ()
+    """The only codecs that are taken; empty: all that are installed."""
+    pickle: bool = False
 
 
 class Settings(BaseSettings):
@@ -50,6 +65,7 @@ class Settings(BaseSettings):
     http_port: int = Field(default=8080, ge=0, le=65535)
     """Of /healthz and /readyz; 0 turns them off."""
     beat: float = Field(default=1.0, gt=0)
+    results: ResultSettings = Field(default_factory=ResultSettings)
     isolation: Literal["", "inline", "thread", "process"] = ""
     """Where handlers run that do not say so themselves; empty: async ones inline, plain ones on a thread."""
     soft_timeout: float | None = Field(default=None, gt=0)

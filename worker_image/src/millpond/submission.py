@@ -5,18 +5,18 @@ I/O: the client sends what is made here. What can be refused is refused here, in
 because a task that cannot be read would only be seen again as a dead letter.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from millpond_api import subjects
 from millpond_api.envelope import Envelope
 from millpond_api.events import MAX_PAYLOAD_BYTES
 from millpond_api.retry import RetryPolicy
 
-from millpond.errors import ArgumentsNotSerializable, ArgumentsTooLarge
+from millpond.errors import ArgumentsTooLarge
+from millpond.packing import Packed
 
 
 class Options(TypedDict, total=False):
@@ -36,6 +36,8 @@ class Options(TypedDict, total=False):
     """A task that has not ended by then ends as Expired."""
     retry: RetryPolicy | None
     """Overrides the policies of the handler and of the pool."""
+    codec: str | None
+    """How arguments and result are written: json, msgpack, cbor, pickle, or one of your own. The client's, if unset."""
     timeout: float | None
     """Seconds after which an attempt is ended by force (HardTimeout)."""
     soft_timeout: float | None
@@ -73,32 +75,13 @@ class Submission:
         object.__setattr__(self, "headers", {subjects.HEADER_ENVELOPE: self.envelope.encode().decode("ascii")})
 
 
-def make_body(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> bytes:
-    """The payload in JSON. Strict: what JSON has no form for is refused instead of arriving as something else."""
-    if isinstance(args, str | bytes) or not isinstance(args, Sequence):
-        raise ArgumentsNotSerializable(f"args must be a list or tuple of arguments, not {type(args).__name__}: [value]")
-    try:
-        body = json.dumps(
-            {"args": list(args), "kwargs": dict(kwargs or {})},
-            separators=(",", ":"),
-            ensure_ascii=False,
-            allow_nan=False,
-        ).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ArgumentsNotSerializable(
-            f"the arguments have no form in JSON ({error}): pass plain values (numbers, texts, lists, dicts), "
-            "or a name under which the worker finds the data"
-        ) from error
-    if len(body) > MAX_PAYLOAD_BYTES:
+def make_submission(task_id: str, handler: str, packed: Packed, options: Options, now: datetime) -> Submission:
+    """The submission of one task; ValueError for a name, time or class that cannot be."""
+    if len(packed.body) > MAX_PAYLOAD_BYTES:
         raise ArgumentsTooLarge(
-            f"the arguments are {len(body):,} bytes and a task carries at most {MAX_PAYLOAD_BYTES:,}: "
+            f"the arguments are {len(packed.body):,} bytes and a task carries at most {MAX_PAYLOAD_BYTES:,}: "
             "store the data where the worker can read it and pass its name"
         )
-    return body
-
-
-def make_submission(task_id: str, handler: str, body: bytes, options: Options, now: datetime) -> Submission:
-    """The submission of one task; ValueError for a name, time or class that cannot be."""
     at = start_time(options, now)
     deadline = deadline_time(options.get("deadline"), now)
     if deadline and deadline <= (at or now):
@@ -110,12 +93,15 @@ def make_submission(task_id: str, handler: str, body: bytes, options: Options, n
         enqueued=now,
         deadline=deadline,
         retry=options.get("retry"),
+        codec=packed.codec,
+        zip=packed.zip,
+        accepts=packed.accepts,
         timeout=positive(options.get("timeout"), "timeout"),
         soft_timeout=positive(options.get("soft_timeout"), "soft_timeout"),
         key=check_key(options.get("key"), "key"),
         rate_key=check_key(options.get("rate_key"), "rate_key"),
     )
-    return Submission(envelope, body, at)
+    return Submission(envelope, packed.body, at)
 
 
 def make_batches(submissions: Sequence[Submission]) -> list[list[Submission]]:

@@ -301,13 +301,15 @@ class Transport:
         info = await self.api(f"STREAM.INFO.{stream}")
         return datetime.fromisoformat(str(info["ts"])).timestamp()
 
-    async def read_range(self, stream: str, subject: str, since: datetime | None = None) -> AsyncIterator[Stored]:
-        """Every message of `subject` that was stored at or after `since`, oldest first, in pages."""
+    async def read_range(
+        self, stream: str, subject: str, since: datetime | None = None, *, page: int = PAGE
+    ) -> AsyncIterator[Stored]:
+        """Every message of `subject` that was stored at or after `since`, oldest first, `page` of them at once."""
         begin: dict[str, object] = {"seq": 1} if since is None else {"start_time": since.astimezone(UTC).isoformat()}
-        while page := await self._read_batch(stream, {**begin, "next_by_subj": subject, "batch": PAGE}, PAGE_TIMEOUT):
-            for stored in page:
+        while found := await self._read_batch(stream, {**begin, "next_by_subj": subject, "batch": page}, PAGE_TIMEOUT):
+            for stored in found:
                 yield stored
-            begin = {"seq": page[-1].sequence + 1}
+            begin = {"seq": found[-1].sequence + 1}
 
     async def read_last_until(self, stream: str, subject: str, until: datetime) -> Stored | None:
         """The last message of `subject` that was stored at or before `until`; None when there is none."""

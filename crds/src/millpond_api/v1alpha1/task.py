@@ -106,6 +106,15 @@ class TaskTransition(Model):
     reason: str = Field(default="", description="Why.")
 
 
+class TaskStoredResult(Model):
+    """A result that is not in the status: where it is, and how large."""
+
+    size: int = Field(description="Bytes that the codec wrote.")
+    where: str = Field(description="Event or ObjectStore. handle.result() of the SDK reads both.")
+    codec: str = Field(default="json", description="The codec that it is written in.")
+    expires_at: Timestamp | None = Field(default=None, description="When it is deleted.")
+
+
 class TaskStatus(Model):
     """What became of it. Written by the operator from the task's log."""
 
@@ -127,6 +136,9 @@ class TaskStatus(Model):
         default=None,
         description="What the handler returned, up to 64 KiB of JSON; larger results are read with the SDK.",
         json_schema_extra={PRESERVE: True},
+    )
+    stored_result: TaskStoredResult | None = Field(
+        default=None, description="Where the result is, when it is too large for the status or no JSON."
     )
     error: TaskError | None = Field(default=None, description="Why the last attempt failed.")
     transitions: list[TaskTransition] = Field(default_factory=list, description="The steps it took, oldest first.")

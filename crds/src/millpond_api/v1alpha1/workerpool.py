@@ -181,6 +181,31 @@ class Isolation(Model):
     )
 
 
+class Results(Model):
+    """Where results are kept, for how long, and in which codecs values may come."""
+
+    ttl: Duration = Field(
+        default="24h",
+        description="A result in the object store is deleted after it. (A result in its event stays as long as that.)",
+        json_schema_extra={CEL: [rule("duration(self) >= duration('1s')", "must be at least 1s")]},
+    )
+    inline_max: Memory = Field(
+        default="64Ki",
+        description="A larger result goes to the object store; the event and the Task's status say so. At most 512Ki.",
+    )
+    codecs: list[str] = Field(
+        default_factory=list,
+        max_length=16,
+        description="The only codecs that workers take (json, msgpack, cbor, pickle, or your own). Empty: all that are "
+        "installed.",
+        json_schema_extra={"items": {"type": "string", "maxLength": 32}},
+    )
+    pickle: bool = Field(
+        default=False,
+        description="Take pickled arguments. Whoever may submit to the pool can then run any code in its workers.",
+    )
+
+
 class Shutdown(Model):
     """How a worker stops."""
 
@@ -264,6 +289,7 @@ class WorkerPoolSpec(Model):
     retry: Retry = Field(default_factory=Retry, description="What follows a failed attempt.")
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Times after which something is given up.")
     isolation: Isolation = Field(default_factory=Isolation, description="Where handlers run.")
+    results: Results = Field(default_factory=Results, description="Where results are kept, and in which codecs.")
     shutdown: Shutdown = Field(default_factory=Shutdown, description="How a worker stops.")
     rollout: Rollout = Field(default_factory=Rollout, description="How a changed template reaches the workers.")
     worker_history_limit: int = Field(

@@ -5,6 +5,7 @@ differs, updated; nothing is sent when nothing differs (a needless update once d
 nats-server#5526). Survives a NATS server that lost everything: `ensure_…` makes it again.
 """
 
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -57,7 +58,11 @@ async def _update(transport: Transport, config: dict[str, Any], wanted: dict[str
 
 
 async def delete_pool(transport: Transport, key: PoolKey) -> bool:
-    """Delete the pool's stream and all that waits in it; False when it was not there."""
+    """Delete the pool's stream and all that waits in it, and its stored results; False when it was not there."""
+    # An object store of an older release is not there yet, and then nothing is in it.
+    with contextlib.suppress(wire.StreamMissing):
+        objects = {"filter": subjects.stored_objects(*key)}
+        await transport.api(f"STREAM.PURGE.{subjects.STREAM_OBJECTS}", objects)
     try:
         await transport.api(f"STREAM.DELETE.{subjects.pool_stream(*key)}")
     except wire.TransportError as error:

@@ -8,16 +8,14 @@ from datetime import datetime
 
 import orjson
 from millpond_api.durations import format_duration
-from millpond_api.events import TaskEvent
+from millpond_api.events import INLINE_RESULT, TaskEvent
 from millpond_api.lifecycle import TERMINAL, TaskState, TaskView
 from millpond_api.v1alpha1 import TaskStatus
 from millpond_api.v1alpha1.common import Condition
-from millpond_api.v1alpha1.task import TaskError, TaskTransition
+from millpond_api.v1alpha1.task import TaskError, TaskStoredResult, TaskTransition
 
 from millpond_operator.decisions.conditions import Fact, make_conditions
 
-INLINE_RESULT = 64 * 1024
-"""A larger result is not copied into the object (etcd holds every version): the SDK reads it from the log."""
 TRACEBACK = 4 * 1024
 
 
@@ -36,7 +34,7 @@ def project(before: TaskStatus, view: TaskView, now: datetime, generation: int) 
     last = view.last
     if last is None:
         return before
-    result, note = _result(last)
+    result, stored = _result(last)
     running = next((e for e in reversed(view.events) if e.state == TaskState.RUNNING), None)
     finished = last.at if last.state in TERMINAL else None
     return TaskStatus(
@@ -50,8 +48,9 @@ def project(before: TaskStatus, view: TaskView, now: datetime, generation: int) 
         next_attempt_at=last.next_at if last.state in (TaskState.BACKOFF, TaskState.SCHEDULED) else None,
         duration=_duration(running, view, finished),
         reason=last.reason or (last.error.type if last.error else ""),
-        message=note or last.message or (last.error.message if last.error else ""),
+        message=_say_where(stored) or last.message or (last.error.message if last.error else ""),
         result=result,
+        stored_result=stored,
         error=_error(view),
         transitions=_submitted(before.queued_at) + [_transition(event) for event in view.events],
         observed_sequence=last.sequence,
@@ -72,13 +71,22 @@ def task_conditions(old: list[Condition], last: TaskEvent, now: datetime, genera
     return make_conditions(old, facts, now, generation)
 
 
-def _result(last: TaskEvent) -> tuple[object, str]:
-    if last.result is None:
-        return None, ""
-    size = len(orjson.dumps(last.result))
-    if size <= INLINE_RESULT:
-        return last.result, ""
-    return None, f"the result has {size} bytes, too many for a status: read it with the SDK (handle.result())"
+def _result(last: TaskEvent) -> tuple[object, TaskStoredResult | None]:
+    """The result, or where it is: etcd holds every version of an object, so a large one is not copied into it."""
+    if parcel := last.parcel:
+        where = "ObjectStore" if parcel.object else "Event"
+        return None, TaskStoredResult(size=parcel.size, where=where, codec=parcel.codec, expires_at=parcel.expires)
+    size = 0 if last.result is None else len(orjson.dumps(last.result))
+    return (last.result, None) if size <= INLINE_RESULT else (None, TaskStoredResult(size=size, where="Event"))
+
+
+def _say_where(stored: TaskStoredResult | None) -> str:
+    if stored is None:
+        return ""
+    place = "the object store" if stored.where == "ObjectStore" else "its event"
+    until = f" until {stored.expires_at:%Y-%m-%dT%H:%M:%SZ}" if stored.expires_at else ""
+    kind = "" if stored.codec == "json" else f" of {stored.codec}"
+    return f"the result ({stored.size} bytes{kind}) is in {place}{until}: read it with the SDK (handle.result())"
 
 
 def _duration(running: TaskEvent | None, view: TaskView, finished: datetime | None) -> str:

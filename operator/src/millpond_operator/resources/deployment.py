@@ -16,6 +16,7 @@ from typing import Any
 
 from millpond_api import LABEL_BUSY, LABEL_POOL, LABEL_VERSION
 from millpond_api.durations import parse_duration
+from millpond_api.events import MAX_INLINE_RESULT
 from millpond_api.quantities import parse_bytes
 from millpond_api.shares import class_weights
 from millpond_api.v1alpha1 import WorkerPoolSpec
@@ -146,9 +147,24 @@ def _environment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str) -> list[dict
         "MILLPOND_GRACE": f"{parse_duration(spec.shutdown.grace_period):g}",
         "MILLPOND_HTTP_PORT": str(HTTP_PORT),
         **_isolation(spec),
+        **_results(spec),
     }
     pod_name = {"name": "MILLPOND_WORKER", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
     return [*({"name": name, "value": value} for name, value in plain.items()), pod_name]
+
+
+def _results(spec: WorkerPoolSpec) -> dict[str, str]:
+    """As below: nothing, while the pool says nothing of its own."""
+    results = spec.results
+    if results == type(results)():
+        return {}
+    wanted = {
+        "ttl": parse_duration(results.ttl),
+        "inline_max": min(parse_bytes(results.inline_max), MAX_INLINE_RESULT),
+        "codecs": results.codecs,
+        "pickle": results.pickle,
+    }
+    return {"MILLPOND_RESULTS": json.dumps(wanted)}
 
 
 def _isolation(spec: WorkerPoolSpec) -> dict[str, str]:

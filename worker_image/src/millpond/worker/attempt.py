@@ -19,6 +19,7 @@ from millpond_api.envelope import Envelope
 from millpond_api.events import TaskError, TaskEvent, utc_now
 from millpond_api.lifecycle import TaskState
 
+from millpond.codecs import missing
 from millpond.context import Context
 from millpond.limiting import PlaceDemand, is_aside
 from millpond.outcomes import (
@@ -38,6 +39,7 @@ from millpond.outcomes import (
     make_failed,
     make_released,
 )
+from millpond.packing import Habits, Packed, find_lack, wrap_of
 from millpond.registry import Handler, Registry
 from millpond.settings import Settings
 from millpond.transport import Fenced, Refused
@@ -73,6 +75,9 @@ class Attempt:
     def __init__(self, shop: Shop, envelope: Envelope, delivery: Delivery) -> None:
         self.shop, self.envelope, self.delivery = shop, envelope, delivery
         self.origin = Origin(envelope, shop.settings.worker)
+        results = shop.settings.results
+        self._wrap = wrap_of(envelope, Habits(results.codecs, results.pickle))
+        self._lack = find_lack(self._wrap)
         self._job: Job | None = None
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._cut: asyncio.Future[TaskState] = asyncio.get_running_loop().create_future()
@@ -102,7 +107,7 @@ class Attempt:
 
     async def run(self) -> None:
         """Everything, in order. Returns when the slot is free again."""
-        handler = self.shop.handlers.get(self.envelope.handler)
+        handler = None if self._lack else self.shop.handlers.get(self.envelope.handler)
         self._place = self.shop.limiter.place_of(self.envelope, handler)
         try:
             claim = await self._claim(handler)
@@ -176,10 +181,14 @@ class Attempt:
     async def _wait_for_handler(self) -> None:
         """No attempt is used: a worker with the handler may come, with a new version of the image for instance."""
         envelope, count = self.envelope, self.delivery.count
-        self.shop.board.missing.note(envelope.id, envelope.handler, envelope.object)
+        wanted = f"codec:{self._lack}" if self._lack else envelope.handler
+        self.shop.board.missing.note(envelope.id, wanted, envelope.object)
         delay = min(MISSING_DELAY * 1.5 ** (count - 1) if count < 20 else MISSING_DELAY_MOST, MISSING_DELAY_MOST)
         have = ", ".join(self.shop.handlers.names())
-        self._log().warning("no such handler in this app; the task waits", have=have, again_in=delay)
+        if self._lack:
+            self._log().warning("the task waits for a worker that can read it", why=str(missing(self._lack)))
+        else:
+            self._log().warning("no such handler in this app; the task waits", have=have, again_in=delay)
         await self.shop.journal.answer_latest(self._reply, nak_after(delay))
 
     async def _serve(self, handler: Handler, claim: int) -> None:
@@ -228,7 +237,7 @@ class Attempt:
         running = Running(envelope.id, envelope.handler, envelope.attempt, envelope.object, utc_now())
         self.shop.board.running[id(self)] = running
         context = self.shop.context_of(envelope, running)
-        self._job = Job(handler, context, running.control, (envelope.codec, self.delivery.message.body), self._on_ended)
+        self._job = Job(handler, context, running.control, (self._wrap, self.delivery.message.body), self._on_ended)
         self.shop.executors.submit(self._job)
         if self._cancelled:
             self._ask_to_stop()
@@ -255,26 +264,29 @@ class Attempt:
             self._job.control.cancelled = True
             self.shop.executors.cancel(self._job)
 
-    def _decide(self, handler: Handler) -> tuple[TaskEvent, bytes]:
+    def _decide(self, handler: Handler) -> tuple[TaskEvent, Packed | None]:
         """The event of how it ended (and the result). Being cut short comes first if both happened."""
         now = utc_now()
         if self._cut.done():
             expired = self._cut.result() == TaskState.EXPIRED
-            return (make_expired(self.origin, now) if expired else make_released(self.origin, now)), b""
+            return (make_expired(self.origin, now) if expired else make_released(self.origin, now)), None
         ended = self._ended.result()
         if self._cancelled and ended.error is not None:
-            return make_cancelled(self.origin, "", now), b""
+            return make_cancelled(self.origin, "", now), None
         policy = choose_policy(self.envelope.retry, handler.retry, self.shop.settings.retry)
         return decide_outcome(ended, self.origin, policy, random.random(), now), ended.result
 
-    async def _commit(self, event: TaskEvent, claim: int, result: bytes) -> bool:
+    async def _commit(self, event: TaskEvent, claim: int, result: Packed | None) -> bool:
+        journal, task = self.shop.journal, self.envelope.id
         try:
-            return await self.shop.journal.commit(self.envelope.id, event, claim, result)
+            # A large result is stored first: the event must never name what is not there.
+            event, inline = await journal.keep_result(task, event, result, self.shop.settings.results)
+            return await journal.commit(task, event, claim, inline)
         except Refused as error:
             # Too large for this server, most likely: say so in the log instead of trying for ever.
             why = TaskError(type="OutcomeRefused", message=f"NATS refused the outcome: {error}", retryable=False)
             failed = make_failed(self.origin, "OutcomeRefused", why, utc_now())
-            return await self.shop.journal.commit(self.envelope.id, failed, claim)
+            return await journal.commit(task, failed, claim)
 
     async def _settle(self, event: TaskEvent) -> None:
         """The outcome stands: its consequences, then the ack."""

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from millpond.codecs import get_codec
 from millpond.context import Context, Control
 from millpond.errors import BadArguments
 from millpond.outcomes import Ended, make_ended
+from millpond.packing import Packed, Wrap, open_arguments, pack_result
 from millpond.registry import Handler
 from millpond.worker.hosts import THREADS, Mailbox, Place
 
@@ -30,8 +30,8 @@ class Job:
     handler: Handler
     context: Context
     control: Control
-    payload: tuple[str, bytes]
-    """The codec's name and the message's body: decoded where the handler runs, it may be large."""
+    payload: tuple[Wrap, bytes]
+    """How the message's body is wrapped, and the body: opened where the handler runs, it may be large."""
     done: Callable[[Ended], None]
     task: "asyncio.Task[None] | None" = None
     cancelled: bool = False
@@ -97,12 +97,11 @@ class Executors:
         except BaseException as error:
             self._finish(job, make_ended(error))
 
-    async def _call_async(self, job: Job) -> bytes:
-        codec = get_codec(job.payload[0])
+    async def _call_async(self, job: Job) -> Packed:
         awaitable = _call(job)
         timeout = job.handler.timeout
         if timeout is None:
-            return codec.encode_result(await awaitable)
+            return pack_result(job.payload[0], await awaitable)
         try:
             async with asyncio.timeout(timeout) as limit:
                 result = await awaitable
@@ -110,13 +109,13 @@ class Executors:
             if limit.expired():
                 raise TimeoutError(f"the handler ran longer than its timeout of {timeout:g} s") from error
             raise
-        return codec.encode_result(result)
+        return pack_result(job.payload[0], result)
 
     def _run_thread(self) -> None:
         while True:
             job = self._jobs.get()
             try:
-                ended = Ended(result=get_codec(job.payload[0]).encode_result(_call(job)))
+                ended = Ended(result=pack_result(job.payload[0], _call(job)))
             # As above: a thread must survive whatever its handler raises.
             except BaseException as error:
                 ended = make_ended(error)
@@ -136,8 +135,7 @@ class Executors:
 
 def _call(job: Job) -> Any:
     """Call the handler with the message's arguments."""
-    name, body = job.payload
-    arguments = get_codec(name).decode(body)
+    arguments = open_arguments(*job.payload)
     args = [job.context, *arguments.args] if job.handler.wants_context else arguments.args
     try:
         return job.handler.function(*args, **arguments.kwargs)

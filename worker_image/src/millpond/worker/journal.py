@@ -5,17 +5,21 @@ back and tried again, so a restart of NATS costs time and no task. Only `Fenced`
 """
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from millpond_api import subjects
 from millpond_api.envelope import Envelope
-from millpond_api.events import TaskError, TaskEvent
+from millpond_api.events import Parcel, TaskError, TaskEvent
 from millpond_api.lifecycle import TaskState, TaskView, fold_all
 
+from millpond.objects import new_object_name, store_object
 from millpond.outcomes import Again, Lost, Stands, decide_commit, is_snooze_of
+from millpond.packing import Packed
+from millpond.settings import ResultSettings
 from millpond.transport import Fenced, Publish, QueueFull, Refused, StreamMissing, Transport, Unconfirmed
 from millpond.worker.delivery import ACK, Delivery, own_headers
 
@@ -86,6 +90,29 @@ class Journal:
                 )
                 await pause.wait()
 
+    async def keep_result(
+        self, task_id: str, event: TaskEvent, result: Packed | None, wanted: ResultSettings
+    ) -> tuple[TaskEvent, bytes]:
+        """The event with its result: as JSON to be put into it, as a parcel in it, or stored as an object by now."""
+        if result is None or result.body == b"null":
+            return event, b""
+        if result.codec == "json" and not result.zip and len(result.body) <= wanted.inline_max:
+            return event, result.body
+        parcel = Parcel(codec=result.codec, zip=result.zip, size=result.size)
+        if len(result.body) <= wanted.inline_max:
+            parcel = parcel.model_copy(update={"data": b64encode(result.body).decode()})
+        else:
+            name = await self.until_done("result", lambda: self._store(task_id, result.body, wanted.ttl), refused=True)
+            expires = event.at + timedelta(seconds=wanted.ttl)
+            parcel = parcel.model_copy(update={"object": name, "stored": len(result.body), "expires": expires})
+        return event.model_copy(update={"parcel": parcel}), b""
+
+    async def _store(self, task_id: str, body: bytes, ttl: float) -> str:
+        """Under a new name each time: what a lost answer has left may be whole or not there, and nobody names it."""
+        name = new_object_name(task_id)
+        await store_object(self.transport, (self.namespace, self.pool), name, body, ttl)
+        return name
+
     async def complete(self, envelope: Envelope, event: TaskEvent, delivery: Delivery) -> None:
         """The consequences of an event that stands: idempotent, so that whoever comes next may do them again."""
         due = event.next_at or event.at
@@ -144,8 +171,8 @@ class Journal:
             lambda: self.transport.schedule(envelope.id, target, body, headers=headers, at=at, msg_id=msg_id),
         )
 
-    async def until_done(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
-        """`act` again and again until the server has confirmed it."""
+    async def until_done(self, what: str, act: Callable[[], Awaitable[T]], *, refused: bool = False) -> T:
+        """`act` again and again until the server has confirmed it. `refused`: raise Refused instead of waiting."""
         pause = Pause()
         while True:
             try:
@@ -153,6 +180,8 @@ class Journal:
             except PASSING as error:
                 self.log.warning(f"{what} not confirmed; trying again", why=str(error))
             except Refused as error:
+                if refused:
+                    raise
                 # The outcome is in the log, so waiting loses nothing, and only a person can change a refusal.
                 self.log.error(f"{what} refused by NATS; trying again", why=str(error))
             await pause.wait()
