@@ -31,6 +31,8 @@ QUEUE = QueueConfig("ns", "pool", classes=("high", "default"), max_depth=7, leas
         (broker.dead_stream(), subjects.dead("ns", "pool", "t")),
         (broker.ledger_stream(), subjects.ledger("ns", "pool")),
         (broker.history_stream(), subjects.history("ns", "pool")),
+        (broker.catalogue_stream(), subjects.catalogue("ns", "pool", "0123456789abcdef")),
+        (broker.dead_stream(), subjects.dead_note("ns", "pool", "t")),
         (broker.limits_stream(), subjects.limit("ns", "pool", "rate", "any key, even with . and *")),
         (broker.parked_stream(), subjects.parked("ns", "pool", "customer-7")),
         (broker.pool_stream(QUEUE), subjects.tasks("ns", "pool", "default")),

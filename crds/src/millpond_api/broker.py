@@ -125,6 +125,23 @@ def history_stream(storage: str = "file", replicas: int = 1, max_age: float = 60
     }
 
 
+def catalogue_stream(storage: str = "file", replicas: int = 1, max_age: float = 30 * 86400.0) -> dict[str, Any]:
+    """Handlers of the pools, one message for each version of an app: also of a pool that is at zero just now."""
+    return {
+        "name": subjects.STREAM_CATALOGUE,
+        "subjects": ["mp.catalogue.>"],
+        "retention": "limits",
+        "discard": "old",
+        "storage": storage,
+        "compression": "s2",
+        "num_replicas": replicas,
+        "max_msgs_per_subject": 1,
+        "max_age": int(max_age * NANOSECONDS),
+        "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
+        "allow_direct": True,
+    }
+
+
 def limits_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
     """The state of rates, places and unique keys: one message each, changed by compare-and-set, gone by its own TTL."""
     return {
@@ -162,6 +179,7 @@ def shared_streams(storage: str = "file", replicas: int = 1) -> tuple[dict[str, 
         dead_stream,
         ledger_stream,
         history_stream,
+        catalogue_stream,
         limits_stream,
         parked_stream,
         objects_stream,

@@ -20,6 +20,7 @@ STREAM_DEAD = "MILLPOND_DEAD"
 STREAM_OBJECTS = "MILLPOND_OBJECTS"
 STREAM_LEDGER = "MILLPOND_LEDGER"
 STREAM_HISTORY = "MILLPOND_HISTORY"
+STREAM_CATALOGUE = "MILLPOND_CATALOGUE"
 STREAM_LIMITS = "MILLPOND_LIMITS"
 STREAM_PARKED = "MILLPOND_PARKED"
 
@@ -192,6 +193,11 @@ def stored_objects(namespace: str, pool: str) -> str:
 def ledger(namespace: str, pool: str) -> str:
     """The pool's scaling records: each message is one decision with all it was made from."""
     return f"mp.ledger.{namespace}.{pool}"
+
+
+def catalogue(namespace: str, pool: str, digest: str = "*") -> str:
+    """The handlers of one version of a pool's app; without `digest` those of every version."""
+    return f"mp.catalogue.{namespace}.{pool}.{digest}"
 
 
 def history(namespace: str, pool: str) -> str:

@@ -19,6 +19,7 @@ from millpond.client import Client
 from millpond.context import Context
 from millpond.errors import (
     ArgumentsNotSerializable,
+    ArgumentsRefused,
     ArgumentsTooLarge,
     BrokerRefused,
     Cancel,
@@ -46,6 +47,7 @@ from millpond.submission import Options
 __all__ = [
     "App",
     "ArgumentsNotSerializable",
+    "ArgumentsRefused",
     "ArgumentsTooLarge",
     "BrokerRefused",
     "Cancel",

@@ -14,8 +14,10 @@ from datetime import datetime
 from typing import Any, Self, TypedDict, Unpack
 
 from millpond_api import subjects
+from millpond_api.catalogue import HandlerCard
 from millpond_api.events import utc_now
 
+from millpond.catalogues import Catalogues
 from millpond.codecs import check_codec, has_codec, missing
 from millpond.codecs.zstd import has_zstd
 from millpond.dead import DeadLetters
@@ -61,6 +63,7 @@ class Client:
         self.habits = habits or make_habits()
         self._waiters: set[asyncio.Event] = set()
         self._sender = Sender(transport, namespace, self.check_open)
+        self._catalogues = Catalogues(transport, namespace)
         self._closed = False
 
     @classmethod
@@ -106,6 +109,7 @@ class Client:
         """
         check_options(options)
         submission = self._make(task_id or new_id(), handler, (args, kwargs), options, utc_now())
+        await self._check_calls(pool, handler, [(args, kwargs or {})], options)
         await self._sender.check_class(pool, submission.envelope.task_class)
         await self._sender.send(pool, submission)
         return TaskHandle(self, pool, submission.envelope.id)
@@ -134,6 +138,7 @@ class Client:
             self._make(task_id, handler, (args, None), options, now)
             for task_id, args in zip(ids, arguments, strict=True)
         ]
+        await self._check_calls(pool, handler, [(args, {}) for args in arguments], options)
         await self._sender.check_class(pool, class_of(options))
         stored = 0
         for batch in make_batches(submissions):
@@ -151,6 +156,19 @@ class Client:
     def handle(self, pool: str, task_id: str) -> TaskHandle:
         """The handle of a task that was submitted before, here or elsewhere."""
         return TaskHandle(self, pool, task_id)
+
+    async def handlers(self, pool: str) -> dict[str, HandlerCard]:
+        """What the pool's workers have announced: parameters, version, options by name. Empty: nothing is known."""
+        self.check_open()
+        return await self._catalogues.cards(pool)
+
+    async def _check_calls(
+        self, pool: str, handler: str, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]], options: Options
+    ) -> None:
+        self.check_open()
+        if options.get("check") is not False:
+            for args, kwargs in calls:
+                await self._catalogues.check(pool, handler, args, kwargs)
 
     def dead(self, pool: str = "") -> DeadLetters:
         """The dead letters of a pool, or of all pools of the namespace: to list, redrive and purge."""

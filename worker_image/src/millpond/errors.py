@@ -40,6 +40,10 @@ class ArgumentsNotSerializable(MillpondError, TypeError):
     """The arguments cannot be written in the codec."""
 
 
+class ArgumentsRefused(MillpondError, TypeError):
+    """No worker's handler would take these arguments; the text shows its signature."""
+
+
 class ArgumentsTooLarge(MillpondError, ValueError):
     """The arguments are larger than a task may carry."""
 

@@ -31,6 +31,8 @@ class HandlerOptions(TypedDict, total=False):
     """Seconds after which an attempt is ended by force and fails with HardTimeout. A task's own comes first."""
     soft_timeout: float | None
     """Seconds after which SoftTimeout is raised in the handler. A task's own comes first."""
+    version: str
+    """Shown in the catalogue, for people and for who submits: the handler's own version, not the app's."""
     isolation: Isolation | None
     """Where it runs: inline (async only), thread or process."""
     rate: str | Rate | None
@@ -53,13 +55,15 @@ class Handler:
     isolation: Isolation | None = None
     rate: Rate | None = None
     concurrency: Places | None = None
+    version: str = ""
 
 
 @dataclass
 class Registry:
-    """Handlers by name."""
+    """Handlers by name. Handlers may be added while workers run (from any thread): `listeners` are called then."""
 
     _handlers: dict[str, Handler] = field(default_factory=dict)
+    listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def add(self, handler: Handler) -> None:
         """Register; ValueError when the name is taken, because one of the two would never run."""
@@ -70,6 +74,8 @@ class Registry:
                 "rename one of them"
             )
         self._handlers[handler.name] = handler
+        for listener in self.listeners:
+            listener()
 
     def get(self, name: str) -> Handler | None:
         return self._handlers.get(name)
@@ -78,7 +84,7 @@ class Registry:
         return sorted(self._handlers)
 
     def __iter__(self) -> Iterator[Handler]:
-        return iter(self._handlers.values())
+        return iter(tuple(self._handlers.values()))
 
     def __len__(self) -> int:
         return len(self._handlers)
@@ -135,7 +141,8 @@ def _check_isolation(name: str, isolation: str | None, *, is_async: bool) -> Non
 
 def _wants_context(function: Callable[..., Any]) -> bool:
     """Whether the first parameter is named `ctx` or annotated as `Context` (as a class or as text)."""
-    parameters = list(inspect.signature(function).parameters.values())
+    signature = read_signature(function)
+    parameters = list(signature.parameters.values()) if signature else []
     if not parameters or parameters[0].kind not in (
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -146,6 +153,14 @@ def _wants_context(function: Callable[..., Any]) -> bool:
     if isinstance(annotation, str):
         return first.name == "ctx" or annotation.rpartition(".")[2] == Context.__name__
     return first.name == "ctx" or annotation is Context
+
+
+def read_signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """The function's signature; None for one written in C that does not tell it."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return None
 
 
 def _where(function: Callable[..., Any]) -> str:

@@ -46,6 +46,8 @@ class Options(TypedDict, total=False):
     """Concurrency key: of the tasks with this key as many run at once as the pool or the handler allows."""
     rate_key: str | None
     """Tasks of one rate key start no faster than the pool's rateLimit.perKey."""
+    check: bool | None
+    """False: submit it whatever the pool's catalogue says of the handler's arguments."""
 
 
 def check_options(options: Options) -> Options:

@@ -72,6 +72,11 @@ async def delete_pool(transport: Transport, key: PoolKey) -> bool:
     return True
 
 
+async def forget_catalogue(transport: Transport, key: PoolKey) -> None:
+    """What the pool's workers have announced is not known any more; those that start announce again."""
+    await transport.api(f"STREAM.PURGE.{subjects.STREAM_CATALOGUE}", {"filter": subjects.catalogue(*key)})
+
+
 class Reading(NamedTuple):
     """One queue at one moment: tasks waiting and in flight, and tasks ever stored in it."""
 

@@ -102,6 +102,7 @@ class PoolController:
             if version not in known and not self.rollouts.is_refused(key, version):
                 found = await self.world.api.read("deployments", key.namespace, name)
                 if found is None:
+                    await self._forget_catalogue(key)
                     found = await self.world.api.apply("deployments", key.namespace, manifest)
                     log.info("version made", pool=str(key), version=version)
                 elif pool_of_deployment(found) != key:
@@ -109,6 +110,15 @@ class PoolController:
                 self.world.deployments.observe(None, found)
             self.rollouts.begin(key, spec, version)
             await self._disown(key)
+
+    async def _forget_catalogue(self, key: PoolKey) -> None:
+        """What the workers of other versions announced: a pool at zero would never wake to learn the new handlers,
+        because calls of them were refused."""
+        try:
+            await streams.forget_catalogue(self.world.transport, key)
+        except wire.TransportError as error:
+            # A rollout waits for nothing here: old announcements count for two hours at most beside newer ones.
+            log.warning("the catalogue of earlier versions stays for now", pool=str(key), error=str(error))
 
     async def _disown(self, key: PoolKey) -> None:
         """Earlier operators made the pool own its Deployment: the garbage collector would stop busy workers."""

@@ -26,6 +26,7 @@ from millpond.worker.agenda import Agenda
 from millpond.worker.announcer import Announcer
 from millpond.worker.attempt import Shop
 from millpond.worker.board import Board, Running
+from millpond.worker.crier import Crier
 from millpond.worker.executors import Executors
 from millpond.worker.health import serve_health
 from millpond.worker.hosts import THREADS, Place
@@ -58,6 +59,7 @@ class Worker:
         self.keeper = Keeper(plan, self.board, place.make_host("millpond-keeper"))
         self.announcer = Announcer(self.board, subjects.worker_events(*where), self.keeper.poke)
         self.executors = Executors(settings.concurrency, SharedClient(settings).connect, place)
+        self.crier = Crier(where, app.handlers)
         self._wake, self._stop, self._hurry, self._quiet = (asyncio.Event() for _ in range(4))
         self.intake: Intake | None = None
         self._limiter: Limiter | None = None
@@ -110,7 +112,10 @@ class Worker:
         )
         self.intake = Intake(shop, self._on_change)
         await serve_rpc(transport, self._where, self)
-        opening = asyncio.create_task(self._open_queue(transport))
+        await self.crier.listen(transport, self._on_catalogue)
+        self._app.handlers.listeners.append(self._on_registered)
+        stack.callback(self._app.handlers.listeners.remove, self._on_registered)
+        opening = asyncio.create_task(self._open_queue(transport, stack))
         await asyncio.wait((opening, asyncio.create_task(self._stop.wait())), return_when=asyncio.FIRST_COMPLETED)
         if opening.done() and not opening.cancelled():
             opening.result()
@@ -126,7 +131,7 @@ class Worker:
         finally:
             waiting.cancel()
 
-    async def _open_queue(self, transport: Transport) -> None:
+    async def _open_queue(self, transport: Transport, stack: contextlib.AsyncExitStack) -> None:
         """Wait until the pool's consumers are there, then offer the slots; until stopped."""
         stream = subjects.pool_stream(self.settings.namespace, self.settings.pool)
         for task_class in self.settings.classes:
@@ -138,6 +143,7 @@ class Worker:
         self._puller = Puller(transport, stream, self._wake)
         await self._puller.start(self.intake.take)
         self.announcer.change(WorkerState.IDLE, "Ready", "connected to the pool's queue")
+        _background(stack, self.crier.run(transport))
         offering = self._make_offering(self._puller, self.intake)
         self._loop_task = asyncio.create_task(offering.run(), name="millpond-pulls")
         await self._loop_task
@@ -235,6 +241,14 @@ class Worker:
             self.announcer.change(WorkerState.STOPPED, "Drained", "nothing runs any more; waiting to be removed")
         if intake.free:
             self._wake.set()
+
+    def _on_registered(self) -> None:
+        """A handler was added while we run, by whatever thread."""
+        self.board.handlers = self._app.handlers.names()
+        self.crier.changed()
+
+    def _on_catalogue(self, handlers: set[str]) -> None:
+        """A worker of the pool, perhaps this one, has these handlers."""
 
     def _on_reconnect(self) -> None:
         if self._puller:
