@@ -137,6 +137,14 @@ class Journal:
             lambda: self.transport.publish_stored(subject, message.body, headers=headers, options=options),
         )
 
+    async def acknowledge(self, reply: str) -> None:
+        """Ack a message whose outcome is in the log, without waiting for the server's word (a fifth of a task's cost).
+
+        An ack that is lost with the connection brings the message once more after its lease; whoever gets it finds
+        the outcome in the log, completes its consequences again and acks: nothing runs.
+        """
+        await self.transport.send(reply, ACK)
+
     async def answer(self, reply: str, word: bytes = ACK) -> bool:
         """Ack (or another word), confirmed by the server. False: it did not confirm, the message may come again."""
         return await self.answer_latest(lambda: reply, word)
