@@ -5,7 +5,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from millpond.answers import Message
 from millpond.connection import Connection, Reader
@@ -19,6 +19,10 @@ VALUES = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zs", "Zl", "Zp
 HEADERS = st.dictionaries(NAMES, VALUES, max_size=4)
 SUBJECTS = st.from_regex(r"[a-z]{1,8}(\.[a-z0-9_-]{1,8}){0,4}", fullmatch=True)
 BODIES = st.binary(max_size=200) | st.sampled_from([b"\r\n", b"MSG a 1 5\r\nhello\r\n", b"PING\r\n"])
+
+
+SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A shared machine is slow at times, and that says nothing of the code."""
 
 
 class Peer(Connection):
@@ -65,6 +69,7 @@ def frame(subject: str, reply: str, body: bytes, headers: dict[str, str]) -> byt
 MESSAGES = st.lists(st.tuples(SUBJECTS, st.just("") | SUBJECTS, BODIES, HEADERS), max_size=5)
 
 
+@SLOW
 @given(MESSAGES, st.lists(st.integers(0, 600), max_size=6))
 def test_messages_are_the_same_wherever_the_stream_is_cut(
     messages: list[tuple[str, str, bytes, dict[str, str]]], cuts: list[int]
@@ -76,6 +81,7 @@ def test_messages_are_the_same_wherever_the_stream_is_cut(
     assert peer.noted == ["ping"] * max(0, len(messages) - 1)
 
 
+@SLOW
 @given(SUBJECTS, SUBJECTS, BODIES)
 def test_a_publish_has_the_bytes_that_nats_py_sends(subject: str, reply: str, body: bytes) -> None:
     assert encode_publish(subject, reply, body) == command.pub_cmd(subject, reply, body)
@@ -84,6 +90,7 @@ def test_a_publish_has_the_bytes_that_nats_py_sends(subject: str, reply: str, bo
     assert sent == command.hpub_cmd(subject, reply, block, body)
 
 
+@SLOW
 @given(HEADERS)
 def test_headers_are_read_as_nats_py_reads_them(headers: dict[str, str]) -> None:
     block = encode_headers(headers)
@@ -96,6 +103,7 @@ def test_a_status_is_read_as_nats_py_reads_it(line: bytes) -> None:
     assert parse_headers(line) == asyncio.run(Client()._process_headers(line))
 
 
+@SLOW
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_no_header_can_smuggle_in_another_one_or_a_command(name: str, value: str) -> None:
     block = encode_headers({"First": "1", name: value, "Last": "2"})

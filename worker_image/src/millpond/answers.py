@@ -7,6 +7,7 @@ Owns the meaning of statuses and JetStream error codes; `transport` sends, this 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import orjson
 
@@ -58,9 +59,11 @@ class Unconfirmed(TransportError):
     """No answer (time or connection ran out). It is NOT known whether it was done: read again and decide again."""
 
 
-@dataclass(slots=True, frozen=True)
-class Message:
-    """A message as it arrived. `status` is a server's control status such as `404`, empty for real messages."""
+class Message(NamedTuple):
+    """A message as it arrived; a tuple is made in a quarter of a frozen dataclass's time.
+
+    `status` is a server's control status such as `404`, empty for real messages.
+    """
 
     subject: str
     reply: str

@@ -36,16 +36,16 @@ def encode_headers(headers: Mapping[str, str]) -> bytes:
 
 def parse_headers(block: bytes) -> dict[str, str]:
     """The headers of a block; those of a status line (`NATS/1.0 404 No Messages`) as `Status` and `Description`."""
-    first, _, rest = block.decode(errors="replace").partition("\r\n")
+    lines = block.decode(errors="replace").split("\r\n")
     found: dict[str, str] = {}
-    status = first[len(_VERSION) :].strip()
-    if status:
+    if len(lines[0]) > len(_VERSION) and (status := lines[0][len(_VERSION) :].strip()):
         code, _, description = status.partition(" ")
         if code.isdigit():
             found["Status"] = code
         if description:
             found["Description"] = description
-    for line in rest.split("\r\n"):
+    # The last two are empty: the block ends with an empty line.
+    for line in lines[1:-2]:
         name, colon, value = line.partition(":")
         if colon and _is_name(name):
             found[name] = value.strip()

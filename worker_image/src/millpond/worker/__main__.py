@@ -5,6 +5,7 @@ without a change would not help.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -44,6 +45,11 @@ def main() -> int:
 
 async def _serve(settings: Settings, app: App) -> None:
     worker = Worker(settings, app)
+    # What is loaded by now stays: it is not looked at again by every collection. A task leaves some 40 objects behind,
+    # nearly all freed by their counts, so a collection each 20,000 allocations instead of 700 finds no less.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)

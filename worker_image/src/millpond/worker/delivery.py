@@ -15,7 +15,7 @@ IN_PROGRESS = b"+WPI"
 _PREFIX = "$JS.ACK."
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Delivery:
     """A message handed to us: the `count`th delivery of the stream's message `sequence`."""
 
