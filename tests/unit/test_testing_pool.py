@@ -192,3 +192,14 @@ async def test_an_unknown_step_is_refused_and_names_those_there_are() -> None:
     async with Pool(app, workers=0) as pool:
         with pytest.raises(ValueError, match=", ".join(STEPS)):
             pool.faults.crash("w1", "lunch")
+
+
+async def test_a_simple_task_takes_less_than_five_milliseconds_of_processor() -> None:
+    async with Pool(app) as pool:
+        best = 1.0
+        for _ in range(5):
+            began = time.process_time()
+            for number in range(20):
+                assert await pool.call("double", number) == 2 * number
+            best = min(best, (time.process_time() - began) / 20)
+        assert best < 0.005

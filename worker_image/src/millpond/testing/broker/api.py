@@ -19,6 +19,7 @@ from millpond.testing.broker.wire import Refusal, consumer_missing, overlaps, st
 PREFIX = "$JS.API."
 PAGE = 256
 Answer = dict[str, Any]
+_NO_PAGE = {"total": 0, "offset": 0, "limit": 0}
 
 
 @dataclass(eq=False)
@@ -58,7 +59,7 @@ def handle(site: Site, subject: str, body: bytes) -> bytes | None:
         ask = json.loads(body) if body.strip() else {}
         found = work(site, words[size:], ask)
     except Refusal as refusal:
-        found = {"error": refusal.encode()}
+        found = {"error": refusal.encode(), **(_NO_PAGE if kind == "stream_info" else {})}
     except ValueError:
         found = {"error": Refusal(400, 10025, "invalid JSON").encode()}
     return json.dumps({"type": f"io.nats.jetstream.api.v1.{kind}_response", **found}).encode()
@@ -66,9 +67,9 @@ def handle(site: Site, subject: str, body: bytes) -> bytes | None:
 
 def _info(site: Site, names: list[str], ask: Mapping[str, Any]) -> Answer:
     stream = site.stream(names[0])
-    found = {"total": 0, "offset": 0, "limit": 0, **describe(site, stream)}
-    if pattern := ask.get("subjects_filter"):
-        subjects = dict(sorted(stream.store.subjects(pattern).items()))
+    found = {**_NO_PAGE, **describe(site, stream)}
+    pattern = ask.get("subjects_filter")
+    if pattern and (subjects := dict(sorted(stream.store.subjects(pattern).items()))):
         found["state"]["subjects"] = subjects
         found |= {"total": len(subjects), "limit": 100_000}
     return found

@@ -59,12 +59,17 @@ class Batches:
     def _commit(self, stream: Stream, batch: str, found: Open) -> dict[str, object]:
         """Check everything, then store everything."""
         seen: set[str] = set()
+        written: set[str] = set()
         for place, (subject, headers, data) in enumerate(found.messages, start=1):
-            stream.check_expected(subject, headers)
             msg_id = headers.get("Nats-Msg-Id", "")
             if stream.find_duplicate(headers) is not None or (msg_id and msg_id in seen):
                 raise Refusal(400, 10201, "atomic publish batch contains duplicate message id")
             seen.add(msg_id)
+            if subject in written and "Nats-Expected-Last-Subject-Sequence" in headers:
+                # The sequence of what this very batch writes is not known to anybody yet.
+                raise Refusal(400, 10164, "wrong last sequence")
+            stream.check_expected(subject, headers)
+            written.add(subject)
             stream.check_schedule(headers)
             check(stream, subject, headers)
             stream.check_room(subject, headers, data, place)

@@ -176,7 +176,11 @@ class Stream:
             found = [sequence for sequence in found if sequence < below]
         if keep := ask.get("keep"):
             found = found[: max(0, len(found) - keep)]
-        return sum(self.remove(sequence) for sequence in found)
+        purged = sum(self.remove(sequence) for sequence in found)
+        if below and not ask.get("filter"):
+            # The next message gets at least this sequence, also in a stream that never had as many.
+            self.store.last = max(self.store.last, below - 1)
+        return purged
 
     def _roll_up(self, subject: str, headers: Mapping[str, str]) -> None:
         """A schedule replaces the one before it on its subject; so does a message that asks for it."""
