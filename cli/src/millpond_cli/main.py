@@ -45,6 +45,7 @@ app = typer.Typer(
 )
 
 app.command("submit")(submit.submit)
+app.command("follow")(submit.follow)
 app.command("get")(get.get)
 app.command("watch")(watch.watch)
 app.command("logs")(logs.logs)

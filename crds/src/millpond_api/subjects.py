@@ -227,6 +227,11 @@ def beat(namespace: str, pool: str, worker: str) -> str:
     return f"mp.beat.{namespace}.{pool}.{check_token(worker, 'worker')}"
 
 
+def beats(namespace: str, pool: str) -> str:
+    """The heartbeats of all workers of a pool."""
+    return f"mp.beat.{namespace}.{pool}.*"
+
+
 def rpc(namespace: str, pool: str, worker: str, verb: str) -> str:
     return f"mp.rpc.{namespace}.{pool}.{check_token(worker, 'worker')}.{verb}"
 

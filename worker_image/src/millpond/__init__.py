@@ -23,6 +23,8 @@ from millpond.errors import (
     ArgumentsTooLarge,
     BrokerRefused,
     Cancel,
+    CodecMissing,
+    CodecRefused,
     DeadLetterNotFound,
     HardTimeout,
     MillpondError,
@@ -31,6 +33,7 @@ from millpond.errors import (
     PoolNotFound,
     PriorityNotFound,
     QueueFull,
+    ResultExpired,
     ResultTimeout,
     Retry,
     Snooze,
@@ -40,6 +43,7 @@ from millpond.errors import (
     TaskFailed,
     WorkerProcessDied,
 )
+from millpond.gathering import as_completed, gather
 from millpond.handle import TaskHandle
 from millpond.letters import DeadLetter, LetterFilter
 from millpond.submission import Options
@@ -52,6 +56,8 @@ __all__ = [
     "BrokerRefused",
     "Cancel",
     "Client",
+    "CodecMissing",
+    "CodecRefused",
     "Context",
     "DeadLetter",
     "DeadLetterNotFound",
@@ -68,6 +74,7 @@ __all__ = [
     "PriorityNotFound",
     "QueueFull",
     "Rate",
+    "ResultExpired",
     "ResultTimeout",
     "Retry",
     "RetryPolicy",
@@ -78,4 +85,6 @@ __all__ = [
     "TaskFailed",
     "TaskHandle",
     "WorkerProcessDied",
+    "as_completed",
+    "gather",
 ]

@@ -22,6 +22,7 @@ from millpond.codecs import check_codec, has_codec, missing
 from millpond.codecs.zstd import has_zstd
 from millpond.dead import DeadLetters
 from millpond.errors import NotConnected, QueueFull
+from millpond.gathering import IN_FLIGHT, Window, map_results
 from millpond.handle import TaskHandle, broker_errors
 from millpond.packing import Habits, pack_arguments
 from millpond.sending import Sender
@@ -148,6 +149,21 @@ class Client:
                 raise QueueFull(f"{error} ({stored} of {len(submissions)} tasks were submitted)") from error
             stored += len(batch)
         return [TaskHandle(self, pool, task_id) for task_id in ids]
+
+    def map(
+        self, pool: str, handler: str, items: Iterable[Any], *, in_flight: int = IN_FLIGHT, **options: Unpack[Options]
+    ) -> AsyncIterator[Any]:
+        """The results of `handler(item)` for each item, in the order of the items: `async for result in client.map(…)`.
+
+        `items` is read as results are taken: at most `in_flight` tasks are under way or have results that wait. The
+        error of a task is raised in its place, and ends the map; tasks under way then go on. While the queue is full
+        it waits for what it has under way (QueueFull when that is nothing).
+        """
+        return map_results(self.window((pool, handler), options, in_flight), items)
+
+    def window(self, call: tuple[str, str], options: Options, in_flight: int) -> Window:
+        """What `map` goes by, for callers who read their items themselves."""
+        return Window(self, call, check_options(options), in_flight)
 
     def _make(self, task_id: str, handler: str, arguments: Arguments, options: Options, now: datetime) -> Submission:
         packed = pack_arguments(*arguments, self.habits, options.get("codec"))

@@ -9,8 +9,8 @@ backstop).
 import asyncio
 import random
 from base64 import b64decode
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from millpond.errors import (
 )
 from millpond.objects import read_object
 from millpond.packing import Packed, open_result
+from millpond.progress import Progress, Stream
 from millpond.transport import Message, Publish, Stored
 
 if TYPE_CHECKING:
@@ -80,11 +81,23 @@ class TaskHandle:
 
         Waits for the end as long as it takes, or `timeout` seconds and then raises ResultTimeout: the task goes on.
         """
-        try:
+        with self._patience(timeout):
             async with asyncio.timeout(timeout):
                 return await self._unwrap(await self._await_end())
+
+    async def wait(self, timeout: float | None = None) -> TaskStatus:
+        """How the task ended, once it has; unlike `result` it raises no error of the task's."""
+        with self._patience(timeout):
+            async with asyncio.timeout(timeout):
+                await self._await_end()
+                return await self.status()
+
+    @contextmanager
+    def _patience(self, timeout: float | None) -> Iterator[None]:
+        """Says whose time is over. TaskExpired and the like are no TimeoutErrors: this is the caller's time alone."""
+        try:
+            yield
         except TimeoutError as error:
-            # TaskExpired and the like are no TimeoutErrors; this is the time of the caller alone.
             raise ResultTimeout(
                 f"task {self.id} has not ended within {timeout:g} s: it goes on; call result() again, or cancel()"
             ) from error
@@ -128,6 +141,33 @@ class TaskHandle:
     async def status(self) -> TaskStatus:
         """The state as the log tells it. An id that was never submitted looks like one that waits: Queued."""
         return make_status(fold_all(await self.events()))
+
+    async def progress(self) -> AsyncIterator[Progress]:
+        """How far the task is, whenever there is news: its steps, and what its handler says by `ctx.progress`.
+
+        Begins with how it stands and ends with how it ended: `async for at in handle.progress(): print(at.text)`. Words
+        come with heartbeats, so the last of a second is seen.
+        """
+        self._client.check_open()
+        transport = self._client.transport
+        stream = Stream(self.id)
+        async with AsyncExitStack() as stack:
+            for subject, hear in (
+                (subjects.feed(self._log), stream.on_feed),
+                (subjects.beats(self._client.namespace, self.pool), stream.on_beat),
+            ):
+                subscription = await transport.subscribe(subject, hear)
+                stack.push_async_callback(subscription.close)
+            stack.enter_context(self._client.waking(stream.stale))
+            async for at in stream.read(self._events_if_any):
+                yield at
+
+    async def _events_if_any(self) -> list[TaskEvent]:
+        """The log, or nothing while the broker is away: the stream asks again."""
+        self._client.check_open()
+        with suppress(NotConnected):
+            return await self.events()
+        return []
 
     async def cancel(self, reason: str = "") -> bool:
         """Cancel the task unless it has ended; returns whether Cancelled is its outcome.

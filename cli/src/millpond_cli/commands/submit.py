@@ -12,8 +12,9 @@ from typing import Annotated
 import typer
 from millpond_api.events import utc_now
 
-from millpond_cli.cluster import Cluster, Object, connect
+from millpond_cli.cluster import Cluster, Object, connect, split_name
 from millpond_cli.errors import CliError
+from millpond_cli.following import showing
 from millpond_cli.manifests import (
     Naming,
     Work,
@@ -106,9 +107,24 @@ def create(cluster: Cluster, manifests: list[Object], quiet: bool = False) -> li
 def wait_with_progress(cluster: Cluster, names: list[str], seconds: float | None) -> dict[str, Object]:
     """The ended tasks by name."""
     if len(names) == 1:
-        return wait_for(cluster, names, seconds)
+        with showing(cluster, names[0]):
+            return wait_for(cluster, names, seconds)
     with counting("ended", len(names)) as progress:
         return wait_for(cluster, names, seconds, progress)
+
+
+@with_target
+def follow(
+    target: Target,
+    task: Annotated[str, typer.Argument(help="A Task object.")],
+    timeout: Annotated[str, typer.Option(help="How long to wait for its end; as long as it takes, if unset.")] = "",
+) -> None:
+    """Show a task's progress until it ends, then its result. Exit code 1 unless it succeeded."""
+    seconds = parse_seconds(timeout, "--timeout") if timeout else None
+    _, name = split_name(task)
+    cluster = connect(target)
+    cluster.read("tasks", name)
+    _report([name], wait_with_progress(cluster, [name], seconds), single=True)
 
 
 def _report(names: list[str], ended: dict[str, Object], single: bool) -> None:
