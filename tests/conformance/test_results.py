@@ -77,6 +77,17 @@ async def test_result_that_was_kept_long_enough_says_that_it_is_gone(bed: Bed) -
         await task.result(timeout=START)
 
 
+async def test_handler_says_itself_how_long_its_results_are_kept(bed: Bed) -> None:
+    bed.app.task("brief", result_ttl=30)(fill)
+    add_filler(bed)
+    await bed.start_worker(results={"inline_max": 100, "ttl": 600})
+    for handler, seconds in (("brief", 30), ("fill", 600)):
+        task = await bed.submit(handler, 200)
+        await task.result(timeout=START)
+        event = await last(task)
+        assert (event.parcel.expires - event.at).total_seconds() == seconds
+
+
 async def ended(task: TaskHandle) -> bool:
     return (await task.status()).finished
 

@@ -35,6 +35,8 @@ class HandlerOptions(TypedDict, total=False):
     """Shown in the catalogue, for people and for who submits: the handler's own version, not the app's."""
     isolation: Isolation | None
     """Where it runs: inline (async only), thread or process."""
+    result_ttl: float | None
+    """Seconds that its results are kept in the object store (those that are too large for an event)."""
     rate: str | Rate | None
     """Its starts in the whole pool, such as "10/s"."""
     concurrency: int | Places | None
@@ -56,6 +58,7 @@ class Handler:
     rate: Rate | None = None
     concurrency: Places | None = None
     version: str = ""
+    result_ttl: float | None = None
 
 
 @dataclass
@@ -105,7 +108,11 @@ def make_handler(name: str, function: Callable[..., Any], **options: Unpack[Hand
 
 
 def _check_limits(name: str, options: HandlerOptions) -> None:
-    for what, seconds in (("timeout", options.get("timeout")), ("soft_timeout", options.get("soft_timeout"))):
+    for what, seconds in (
+        ("timeout", options.get("timeout")),
+        ("soft_timeout", options.get("soft_timeout")),
+        ("result_ttl", options.get("result_ttl")),
+    ):
         if seconds is not None and seconds <= 0:
             raise ValueError(f"handler {name!r}: {what} must be more than 0 seconds, not {seconds!r}")
 

@@ -41,7 +41,7 @@ from millpond.outcomes import (
 )
 from millpond.packing import Habits, Packed, find_lack, wrap_of
 from millpond.registry import Handler, Registry
-from millpond.settings import Settings
+from millpond.settings import ResultSettings, Settings
 from millpond.transport import Fenced, Refused
 from millpond.worker.board import Board, Running
 from millpond.worker.delivery import NAK, Delivery, nak_after
@@ -288,13 +288,19 @@ class Attempt:
         journal, task = self.shop.journal, self.envelope.id
         try:
             # A large result is stored first: the event must never name what is not there.
-            event, inline = await journal.keep_result(task, event, result, self.shop.settings.results)
+            event, inline = await journal.keep_result(task, event, result, self._result_settings())
             return await journal.commit(task, event, claim, inline)
         except Refused as error:
             # Too large for this server, most likely: say so in the log instead of trying for ever.
             why = TaskError(type="OutcomeRefused", message=f"NATS refused the outcome: {error}", retryable=False)
             failed = make_failed(self.origin, "OutcomeRefused", why, utc_now())
             return await journal.commit(task, failed, claim)
+
+    def _result_settings(self) -> ResultSettings:
+        """The pool's, with what the handler says for itself."""
+        settings, handler = self.shop.settings.results, self.shop.handlers.get(self.envelope.handler)
+        ttl = handler.result_ttl if handler else None
+        return settings if ttl is None else settings.model_copy(update={"ttl": ttl})
 
     async def _settle(self, event: TaskEvent) -> None:
         """The outcome stands: its consequences, then the ack, which the log makes unnecessary to confirm."""
