@@ -69,7 +69,7 @@ async def test_the_last_attempt_that_fails_becomes_a_dead_letter_with_the_origin
         ("huge", [MAX_OBJECT_BYTES + 1], "ResultTooLarge"),
         ("opaque", [], "ResultNotSerializable"),
         ("echo", [1, 2, 3], "BadArguments"),
-        ("hurry", [], "TimeoutError"),
+        ("hurry", [], "HardTimeout"),
     ],
 )
 async def test_what_cannot_succeed_fails_at_the_first_attempt(mill: Mill, handler: str, args: list, kind: str) -> None:  # type: ignore[type-arg]

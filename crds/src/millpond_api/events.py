@@ -147,6 +147,10 @@ class InFlight(Record):
     since: datetime
     object: str = ""
     progress: str = ""
+    hung: datetime | None = None
+    """Past its soft timeout without a sign of progress, seen then; None while it is busy."""
+    where: str = ""
+    """Where it hangs: file, line and function."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ thread. Everything here is cheap: a flag, a string, a logger made on first use. 
 """
 
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,12 @@ class Control:
 
     cancelled: bool = False
     progress: str = ""
+    reports: int = 0
+    """Signs of progress so far: what tells a busy handler from a hung one."""
+
+    def report(self, text: str) -> None:
+        """The handler said how far it is."""
+        self.progress, self.reports = text[:MAX_PROGRESS], self.reports + 1
 
 
 async def _no_client() -> "Client":
@@ -61,8 +68,17 @@ class Context:
     def progress(self, value: str | float, message: str = "") -> None:
         """Say how far it is, as a text or a percentage; it shows in the worker's next heartbeat."""
         text = f"{value:g}%" if isinstance(value, int | float) else value
-        self._control.progress = f"{text} {message}".strip()[:MAX_PROGRESS]
+        self._control.report(f"{text} {message}".strip())
 
     async def client(self) -> "Client":
         """A client on the worker's own NATS, connected on first use and shared by all handlers. Do not close it."""
         return await self._connect()
+
+
+CURRENT: ContextVar[Context | None] = ContextVar("millpond_context", default=None)
+"""The attempt that this code runs in, wherever it runs: set for each call of a handler."""
+
+
+def current() -> Context | None:
+    """The context of the attempt that this code runs in, for code that is not handed one; None outside of a handler."""
+    return CURRENT.get()

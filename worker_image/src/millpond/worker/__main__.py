@@ -6,19 +6,18 @@ without a change would not help.
 
 import asyncio
 import gc
-import logging
 import os
 import signal
 import sys
 import threading
 import traceback
 
-import structlog
 import uvloop
 
 from millpond.app import App
 from millpond.settings import Settings, SettingsError, read_settings
 from millpond.worker.loading import AppNotLoadable, load_app
+from millpond.worker.logs import configure_logging
 from millpond.worker.runtime import Worker
 
 MISCONFIGURED = 2
@@ -26,7 +25,7 @@ MISCONFIGURED = 2
 
 def main() -> int:
     """The exit code."""
-    _configure_logging()
+    configure_logging()
     try:
         settings = read_settings()
     except SettingsError as error:
@@ -54,24 +53,6 @@ async def _serve(settings: Settings, app: App) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
     await worker.run()
-
-
-def _configure_logging() -> None:
-    """JSON lines on stderr, for our loggers and the handlers' own; readable text on a terminal."""
-    pretty = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
 def _exit(code: int) -> None:

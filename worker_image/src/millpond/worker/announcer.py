@@ -18,6 +18,7 @@ from millpond.worker.board import Board
 from millpond.worker.journal import PASSING, Pause
 
 INTERVAL = 0.1
+MOST_NOTE = 8 * 1024
 _FLIPPING = (WorkerState.IDLE, WorkerState.BUSY)
 
 
@@ -44,6 +45,13 @@ class Announcer:
             self._fold_flips()
             self._queue.append(WorkerEvent(state=state, at=utc_now(), reason=reason, message=message))
             self._steady = state
+        self._empty.clear()
+        self._news.set()
+
+    def note(self, reason: str, message: str) -> None:
+        """Something worth keeping that changes no state."""
+        self._fold_flips()
+        self._queue.append(WorkerEvent(state=self._steady, at=utc_now(), reason=reason, message=message[:MOST_NOTE]))
         self._empty.clear()
         self._news.set()
 

@@ -42,15 +42,20 @@ from millpond.outcomes import (
 from millpond.packing import Habits, Packed, find_lack, wrap_of
 from millpond.registry import Handler, Registry
 from millpond.settings import ResultSettings, Settings
+from millpond.timeouts import NONE, choose_limits
 from millpond.transport import Fenced, Refused
 from millpond.worker.board import Board, Running
+from millpond.worker.calling import Job
 from millpond.worker.delivery import NAK, Delivery, nak_after
-from millpond.worker.executors import Executors, Job
+from millpond.worker.executors import Executors
 from millpond.worker.journal import PASSING, Journal, Pause
 from millpond.worker.limiter import Entry, Instead, Later, Limiter
+from millpond.worker.watch import Hooks, Watch
 
 MISSING_DELAY, MISSING_DELAY_MOST = 5.0, 60.0
 """A message whose handler is not here comes back after 5 s, later each time, at most every 60 s."""
+STOP_GRACE = 5.0
+"""Seconds that a handler in a process has to end when it is asked to; then the process is killed."""
 
 PLACE_PATIENCE = 5.0
 """Seconds that a place waits for a handler to stop whose task was cancelled or has expired."""
@@ -67,6 +72,8 @@ class Shop:
     executors: Executors
     context_of: Callable[[Envelope, Running], Context]
     limiter: Limiter
+    note: Callable[[str, str], None] = lambda reason, message: None
+    """Tell something about this worker in its log of transitions."""
 
 
 class Attempt:
@@ -79,6 +86,8 @@ class Attempt:
         self._wrap = wrap_of(envelope, Habits(results.codecs, results.pickle))
         self._lack = find_lack(self._wrap)
         self._job: Job | None = None
+        self._watch: Watch | None = None
+        self._overdue: Ended | None = None
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._cut: asyncio.Future[TaskState] = asyncio.get_running_loop().create_future()
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -97,6 +106,9 @@ class Attempt:
     def release(self) -> None:
         """Stop it, give it back with the attempt refunded."""
         self._stop(TaskState.QUEUED)
+        if self._job and self._job.run and self._job.run.killable:
+            # Somebody else may run it in a moment.
+            self._job.run.kill()
 
     def cancel(self) -> None:
         """Somebody cancelled the task: ask the handler to stop. Its end will meet the canceller's event."""
@@ -204,6 +216,8 @@ class Attempt:
         finally:
             if timer:
                 timer.cancel()
+            if self._watch:
+                self._watch.stop()
         event, result = self._decide(handler)
         stands = await self._commit(event, claim, result)
         succeeded = event.state == TaskState.SUCCEEDED
@@ -239,8 +253,13 @@ class Attempt:
         running = Running(envelope.id, envelope.handler, envelope.attempt, envelope.object, utc_now())
         self.shop.board.running[id(self)] = running
         context = self.shop.context_of(envelope, running)
-        self._job = Job(handler, context, running.control, (self._wrap, self.delivery.message.body), self._on_ended)
-        self.shop.executors.submit(self._job)
+        limits = choose_limits(envelope, handler, self.shop.settings)
+        body = self.delivery.message.body
+        job = Job(handler, envelope, context, running.control, self._wrap, body, self._on_ended, limits=limits)
+        if limits is not NONE:
+            job.begun = lambda: self._begin_watch(job, running)
+        self._job = job
+        self.shop.executors.submit(job)
         if self._cancelled:
             self._ask_to_stop()
 
@@ -252,9 +271,26 @@ class Attempt:
         loop = asyncio.get_running_loop()
         return loop.call_later(max(0.0, left.total_seconds()), self._stop, TaskState.EXPIRED)
 
+    def _begin_watch(self, job: Job, running: Running) -> None:
+        if job.run and not self._ended.done():
+            hooks = Hooks(lambda where, stack: self._on_hung(running, where, stack), self._on_overdue, self._on_ended)
+            self._watch = Watch(job, job.run, hooks)
+
+    def _on_hung(self, running: Running, where: str, stack: str) -> None:
+        """It says nothing any more, or again: the heartbeat tells it, the worker's log has the stack."""
+        running.hung, running.where = (utc_now() if stack else None), where
+        if stack:
+            self._log().warning("the handler hangs past its soft timeout", where=where, stack=stack)
+            said = f"task {self.envelope.object or self.envelope.id} ({self.envelope.handler}) hangs at {where}"
+            self.shop.note("TaskHung", f"{said}\n{stack}")
+
+    def _on_overdue(self, ended: Ended) -> None:
+        self._overdue = ended
+
     def _on_ended(self, ended: Ended) -> None:
         if not self._ended.done():
-            self._ended.set_result(ended)
+            # What force made of it (a cancellation, a dead process) is not the reason.
+            self._ended.set_result(self._overdue or ended)
             self._end_wait()
 
     def _stop(self, state: TaskState) -> None:
@@ -268,9 +304,12 @@ class Attempt:
             self._over.set_result(None)
 
     def _ask_to_stop(self) -> None:
-        if self._job:
+        run = self._job.run if self._job else None
+        if self._job and run:
             self._job.control.cancelled = True
-            self.shop.executors.cancel(self._job)
+            run.cancel()
+            if run.killable:
+                asyncio.get_running_loop().call_later(STOP_GRACE, run.kill)
 
     def _decide(self, handler: Handler) -> tuple[TaskEvent, Packed | None]:
         """The event of how it ended (and the result). Being cut short comes first if both happened."""

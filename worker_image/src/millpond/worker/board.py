@@ -31,6 +31,9 @@ class Running:
     object: str
     since: datetime
     control: Control = field(default_factory=Control)
+    hung: datetime | None = None
+    """Since when it is past its soft timeout without a sign of progress, and where."""
+    where: str = ""
 
 
 @dataclass
@@ -121,4 +124,6 @@ def _in_flight(running: Running) -> InFlight:
         since=running.since,
         object=running.object,
         progress=running.control.progress,
+        hung=running.hung,
+        where=running.where,
     )

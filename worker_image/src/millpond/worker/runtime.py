@@ -26,6 +26,8 @@ from millpond.worker.agenda import Agenda
 from millpond.worker.announcer import Announcer
 from millpond.worker.attempt import Shop
 from millpond.worker.board import Board, Running
+from millpond.worker.calling import make_context
+from millpond.worker.clients import SharedClient
 from millpond.worker.crier import Crier
 from millpond.worker.executors import Executors
 from millpond.worker.health import serve_health
@@ -58,7 +60,9 @@ class Worker:
         )
         self.keeper = Keeper(plan, self.board, place.make_host("millpond-keeper"))
         self.announcer = Announcer(self.board, subjects.worker_events(*where), self.keeper.poke)
-        self.executors = Executors(settings.concurrency, SharedClient(settings).connect, place)
+        self.executors = Executors(settings, self._on_lost, place)
+        self._client = SharedClient(settings.nats_url, settings.namespace)
+        self._why = ("Terminating", "the process was asked to stop")
         self.crier = Crier(where, app.handlers)
         self._wake, self._stop, self._hurry, self._quiet = (asyncio.Event() for _ in range(4))
         self.intake: Intake | None = None
@@ -80,7 +84,7 @@ class Worker:
             _background(stack, self._tick())
             self.keeper.start()
             stack.push_async_callback(self.keeper.stop)
-            self.executors.start()
+            self.executors.start(self._app.handlers)
             stack.push_async_callback(self.executors.stop)
             self.announcer.change(WorkerState.STARTING, "Started", f"handlers: {', '.join(self.board.handlers)}")
             life = asyncio.create_task(self._live(stack))
@@ -109,6 +113,7 @@ class Worker:
             self.executors,
             self._make_context,
             self._limiter,
+            self.announcer.note,
         )
         self.intake = Intake(shop, self._on_change)
         await serve_rpc(transport, self._where, self)
@@ -181,7 +186,7 @@ class Worker:
     async def _leave(self) -> None:
         """Drain, finish within the grace period, release the rest, say Stopped."""
         assert self.intake is not None
-        await self._stop_taking("Terminating", "the process was asked to stop")
+        await self._stop_taking(*self._why)
         settled = asyncio.create_task(self.intake.settle())
         hurried = asyncio.create_task(self._hurry.wait())
         await asyncio.wait((settled, hurried), timeout=self.settings.grace, return_when=asyncio.FIRST_COMPLETED)
@@ -265,39 +270,19 @@ class Worker:
             self._log.warning("trouble with the connection to NATS", why=text)
 
     def _make_context(self, envelope: Envelope, running: Running) -> Context:
-        return Context(
-            envelope.id,
-            envelope.handler,
-            envelope.attempt,
-            envelope.deadline,
-            envelope.parent,
-            running.control,
-            self.executors.connect,
-        )
+        return make_context(envelope, running.control, self._client.connect)
+
+    def _on_lost(self, lost: int) -> None:
+        """A handler that could not be stopped was given up with its thread."""
+        self._log.warning("a thread was lost to a handler that does not end", lost=lost)
+        if lost >= self.settings.lost_slots:
+            self._why = ("Recycling", f"{lost} threads were lost to handlers that do not end; starting afresh")
+            self._stop.set()
 
     async def _tick(self) -> None:
         while True:
             self.board.main_tick = time.monotonic()
             await asyncio.sleep(1.0)
-
-
-class SharedClient:
-    """The one client of all async handlers, connected in their loop when the first one asks."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._stack = contextlib.AsyncExitStack()
-        self._client: asyncio.Task[Client] | None = None
-
-    async def connect(self) -> Client:
-        if self._client is None or (self._client.done() and self._client.exception()):
-            self._client = asyncio.create_task(self._open())
-        # Shielded: a handler that is cancelled while it waits must not take the connection from the others.
-        return await asyncio.shield(self._client)
-
-    async def _open(self) -> Client:
-        url, namespace = self._settings.nats_url, self._settings.namespace
-        return await self._stack.enter_async_context(Client.connect(url, namespace=namespace))
 
 
 def _background(stack: contextlib.AsyncExitStack, work: "asyncio._CoroutineLike[None]") -> None:

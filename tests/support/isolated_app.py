@@ -1,0 +1,138 @@
+"""Handlers that misbehave, in every place that a handler can run in: for the tests of timeouts and isolation."""
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import threading
+import time
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from millpond import App, Context, RetryPolicy, SoftTimeout
+
+app = App()
+ONCE = RetryPolicy(max_attempts=1)
+MINE: ContextVar[str] = ContextVar("mine", default="nobody")
+
+
+async def softly_async(ctx: Context, seconds: float = 60) -> str:
+    try:
+        await asyncio.sleep(seconds)
+    except SoftTimeout as error:
+        # Proof that nothing of the interruption is left behind.
+        async with asyncio.timeout(5):
+            await asyncio.sleep(0)
+        return f"cleaned up: {error}"
+    return "slept"
+
+
+def softly(ctx: Context, seconds: float = 60) -> str:
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            time.sleep(0.01)
+    except SoftTimeout as error:
+        return f"cleaned up: {error}"
+    return "slept"
+
+
+def asleep(seconds: float = 60) -> str:
+    """One call into C: a signal ends it, an asynchronous exception has to wait."""
+    try:
+        time.sleep(seconds)
+    except SoftTimeout:
+        return "woken"
+    return "slept"
+
+
+async def stubborn_async(seconds: float = 60) -> str:
+    """Swallows every cancellation."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            await asyncio.sleep(0.5)
+        except (asyncio.CancelledError, SoftTimeout):
+            continue
+    return "it never hears"
+
+
+async def blocking_async(seconds: float = 60) -> str:
+    time.sleep(seconds)  # noqa: ASYNC251  # that it blocks is the point
+    return "blocked"
+
+
+def stubborn(seconds: float = 60) -> str:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.05)
+        except SoftTimeout:
+            continue
+    return "it never hears"
+
+
+def hold_gil(seconds: float) -> str:
+    """A call into C that keeps the interpreter's lock: no other thread of the process runs."""
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    return "held"
+
+
+def crash(how: str) -> None:
+    match how:
+        case "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "exit":
+            os._exit(7)
+        case "memory":
+            blocks = []
+            while True:
+                blocks.append(bytearray(1 << 20))
+
+
+def whoami(ctx: Context) -> dict[str, Any]:
+    """What a handler sees of its attempt, and where it runs."""
+    before = MINE.get()
+    MINE.set(ctx.task_id)
+    logging.getLogger("app").warning("a line of the standard library")
+    ctx.logger.info("a line of structlog")
+    return {
+        "pid": os.getpid(),
+        "thread": threading.current_thread().name,
+        "task": ctx.task_id,
+        "attempt": ctx.attempt,
+        "deadline": ctx.deadline is not None,
+        "before": before,
+    }
+
+
+async def whoami_async(ctx: Context) -> dict[str, Any]:
+    return whoami(ctx)
+
+
+def heed(ctx: Context, directory: str) -> str:
+    """Reports, then waits until it is cancelled."""
+    ctx.progress(10, "begun")
+    with (Path(directory) / "runs").open("a") as runs:
+        runs.write(f"{os.environ['MILLPOND_WORKER']} {ctx.task_id} {ctx.attempt}\n")
+    while not ctx.cancelled:
+        time.sleep(0.02)
+    (Path(directory) / "noticed").touch()
+    return "stopped"
+
+
+async def child_task(ctx: Context, pool: str) -> Any:
+    client = await ctx.client()
+    handle = await client.submit(pool, "inline.whoami-async")
+    return await handle.result(timeout=60)
+
+
+for place in ("inline", "thread", "process"):
+    for function in (softly_async, stubborn_async, blocking_async, whoami_async, child_task):
+        name = f"{place}.{function.__name__.replace('_', '-')}"
+        app.task(name, isolation=place, retry=ONCE)(function)  # type: ignore[arg-type]
+for place in ("thread", "process"):
+    for plain in (softly, asleep, stubborn, hold_gil, crash, whoami, heed):
+        app.task(f"{place}.{plain.__name__.replace('_', '-')}", isolation=place, retry=ONCE)(plain)  # type: ignore[arg-type]
