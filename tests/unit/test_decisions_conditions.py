@@ -1,5 +1,6 @@
 """Conditions: what they say, and when their time moves."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -98,3 +99,14 @@ def test_in_shadow_mode_both_say_what_they_want() -> None:
     assert order.message in message
     assert say_decision(decision, decision) == ("ScaleUp", decision.message)
     assert say_decision(None, None)[0] == "Starting"
+
+
+def test_a_pool_that_its_rate_holds_back_says_so_and_one_without_a_rate_has_no_such_condition() -> None:
+    seen = PoolFacts(1, 1, 1, "Steady", "", queue_ready=True)
+    assert not [fact for fact in decide_pool_facts(seen) if fact.type == "RateLimited"]
+    calm, held = (
+        decide_pool_facts(replace(seen, rate="10/s", limited=limited, waiting=7))[-1] for limited in (False, True)
+    )
+    assert (calm.type, calm.holds) == ("RateLimited", False)
+    assert (held.type, held.holds, held.reason) == ("RateLimited", True, "RateReached")
+    assert "7 tasks wait" in held.message

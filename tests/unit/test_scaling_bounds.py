@@ -301,3 +301,15 @@ def test_an_idle_pool_settles_at_its_floor_and_stays(policy: Policy, start: int)
     assert {decision.target for _, decision in played[-20:]} <= {min(max(floor, policy.warm), ceiling)} or (
         policy.scale_up.select == "Disabled" and policy.warm
     ), [d.target for _, d in played]
+
+
+def test_a_rate_limit_keeps_workers_away_that_could_only_wait_for_a_start() -> None:
+    """10 starts a second of 2 s each keep 20 slots busy; with the spare 25, in workers of 4 slots 7."""
+    policy = replace(QUICK, slots=4, rate=10.0)
+    capped = look(policy, 500, 20, 5, service_seconds=2.0)
+    assert (capped.target, capped.clamp) == (7, "rateLimit")
+    assert "rateLimit 10/s keeps no more than 7 workers busy" in capped.message
+    assert look(policy, 500, 28, 7, service_seconds=2.0).reason == "TaskRateLimited"
+    # Without a service time nobody knows what the rate feeds; without a rate nothing is capped.
+    assert look(policy, 500, 20, 5).target == look(replace(policy, rate=None), 500, 20, 5).target == 20
+    assert look(policy, 3, 3, 1, service_seconds=0.001).target == 1

@@ -175,6 +175,8 @@ class Beat(Record):
     """Handlers that messages asked for and this worker's app does not have, with the messages seen lately."""
     missing_tasks: list[str] = field(default_factory=list)
     """Task objects that wait for such a handler, the last 20 seen."""
+    limited: bool = False
+    """Whether the pool's rate has held it back in the last seconds."""
     served: dict[Word, tuple[int, float]] = field(default_factory=dict)
     """By class, once it has served more than one: attempts that ended since its start, and their seconds in all."""
 

@@ -5,7 +5,8 @@ message is made of the steps. The order, in which the later wins:
 
 1. Held or set: no Deployment; `kubectl scale` (spec.replicas, exactly that; not in shadow, where it is somebody else's
    number); pause All; lag unknown; what can't be true. Missing data never changes a number.
-2. Need: the targets (`targets`), activationLag for a pool at zero, warmWorkers on top, the forecast from below.
+2. Need: the targets (`targets`), activationLag for a pool at zero, what the pool's rateLimit can feed, warmWorkers on
+   top, the forecast from below.
 3. Speed: tolerance, stabilization, idleAfter before the last worker goes, rate policies (`behavior`).
 4. Bounds, at once: floors, ceilings, the group's allowance (`bounds`).
 5. Holds: no node has room (no growth), pause Up or Down, data in doubt (no shrinking).
@@ -18,7 +19,7 @@ from millpond_scaling.behavior import changes_until, limit_rate, stabilize, with
 from millpond_scaling.bounds import apply_bounds, apply_holds
 from millpond_scaling.model import Decision, Memory, Observation, Policy, Value
 from millpond_scaling.sanity import impossible
-from millpond_scaling.targets import Load, Need, highest_need, round_up
+from millpond_scaling.targets import Load, Need, fed_by_rate, highest_need, round_up
 from millpond_scaling.trail import Trail, count
 
 REASONS = {
@@ -28,6 +29,7 @@ REASONS = {
     "scaleUp.policies": "RateLimited",
     "scaleDown.policies": "RateLimited",
     "activationLag": "Inactive",
+    "rateLimit": "TaskRateLimited",
     "unschedulable": "Unschedulable",
     "pause": "Paused",
 }
@@ -107,6 +109,10 @@ def _adjust(trail: Trail, need: Need, seen: Observation, policy: Policy) -> None
     if policy.activation and seen.current == 0 and seen.lag <= policy.activation:
         raw = 0.0
         trail.to("activationLag", 0, f"activationLag {policy.activation} keeps it at zero")
+    fed = fed_by_rate(seen, policy)
+    if fed is not None and fed < trail.workers:
+        raw = float(fed)
+        trail.to("rateLimit", fed, f"rateLimit {policy.rate:g}/s keeps no more than {count(fed)} busy")
     if policy.warm:
         raw += policy.warm
         trail.to("warmWorkers", round_up(raw), f"warmWorkers adds {policy.warm}")

@@ -71,6 +71,8 @@ class Policy:
     shadow: bool = False
     """Decide and say so, but leave the number to somebody else."""
     manual: int | None = None
+    rate: float | None = None
+    """Tasks that may start a second in the whole pool (spec.rateLimit): more workers could only wait for their turn."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from millpond_api.durations import parse_duration
 from millpond_api.v1alpha1 import WorkerPoolSpec
+from millpond_api.v1alpha1.limits import make_rate
 from millpond_api.v1alpha1.scaling import Behavior as BehaviorSpec
 from millpond_api.v1alpha1.scaling import Schedule as ScheduleSpec
 
@@ -28,6 +29,7 @@ def make_policy(spec: WorkerPoolSpec) -> Policy:
         pause=scaling.pause,
         shadow=scaling.mode == "Shadow",
         manual=spec.replicas,
+        rate=1 / rate.interval if (rate := make_rate(spec.rate_limit)) else None,
     )
 
 

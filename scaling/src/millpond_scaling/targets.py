@@ -24,6 +24,9 @@ from millpond_scaling.rates import FASTEST_SERVICE, Rates, arrivals
 ROUNDING = 1e-9
 """Sums of floats may end this far above a whole number; that is no further worker."""
 
+FEED_SPARE = 1.25
+"""Slots beyond the busy ones' mean, so that the cap never costs starts that the rate allows."""
+
 
 @dataclass(frozen=True)
 class Load:
@@ -63,6 +66,17 @@ def highest_need(load: Load, policy: Policy) -> Need:
     if policy.utilization is not None:
         needs.append(Need((load.in_flight + load.waiting) / policy.utilization / policy.slots, "utilization"))
     return max(needs, key=lambda need: need.raw) if needs else _by_lag(load, policy, 1.0)
+
+
+def fed_by_rate(seen: Observation, policy: Policy) -> int | None:
+    """The workers that `policy.rate` can keep busy: more would only wait for a start. None: no rate, no service time.
+
+    Little's law: rate x service time slots are busy on average; FEED_SPARE on top for tasks that come in a bunch.
+    """
+    seconds = _time(seen.service_seconds)
+    if policy.rate is None or seconds is None:
+        return None
+    return max(1, round_up(policy.rate * _served(seconds) * FEED_SPARE / policy.slots))
 
 
 def _by_lag(load: Load, policy: Policy, lag_per_slot: float) -> Need:

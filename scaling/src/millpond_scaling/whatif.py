@@ -29,6 +29,7 @@ FIELDS = {
     "scaling.schedules": "schedules",
     "scaling.pause": "pause",
     "scaling.mode": "shadow",
+    "rateLimit.rate": "rate",
 }
 """The manifest's field → the policy's."""
 BEHAVIORS = {"scaling.scaleUp": "scale_up", "scaling.scaleDown": "scale_down"}

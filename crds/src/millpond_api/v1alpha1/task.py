@@ -5,11 +5,13 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Model, Timestamp, rule
+from millpond_api.v1alpha1.limits import KEY_CEL
 from millpond_api.v1alpha1.workerpool import RetryRule
 
 MAX_ARGUMENT_TEXT = 262144
 
 _FIXED = ("pool", "handler", "class", "notBefore", "deadline", "ttlAfterFinished", "timeout", "softTimeout")
+_KEYS = ("concurrencyKey", "rateKey")
 
 _ANY_JSON: Any = {PRESERVE: True, "maxLength": MAX_ARGUMENT_TEXT}
 
@@ -23,7 +25,7 @@ def _fixed(field: str) -> Any:
 # Not args and kwargs: a schema's rule sees no field of any JSON (the API server refuses such a rule as undefined). The
 # chart's admission policy keeps those two; without it a change of them has no effect, since what was sent was sent.
 _TASK_RULES: Any = [
-    *(_fixed(field) for field in (*_FIXED, "retry")),
+    *(_fixed(field) for field in (*_FIXED, *_KEYS, "retry")),
     rule(
         "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
         "cancel cannot be taken back: create a new Task instead",
@@ -78,6 +80,21 @@ class TaskSpec(Model):
         default=None,
         description="An attempt that runs for longer gets SoftTimeout raised in its handler. Overrides the handler's "
         "and the pool's.",
+    )
+    concurrency_key: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="Of the tasks with this key as many run at once as the pool's concurrencyLimits or the handler "
+        "allow.",
+        json_schema_extra={CEL: KEY_CEL},
+    )
+    rate_key: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="Tasks of one rate key start no faster than the pool's rateLimit.perKey.",
+        json_schema_extra={CEL: KEY_CEL},
     )
     suspend: bool = Field(
         default=False, description="Do not submit it while this is true. No effect once it is queued."
@@ -145,7 +162,7 @@ class TaskStatus(Model):
     observed_sequence: int = Field(default=0, description="The log's sequence that this status was made from.")
     conditions: list[Condition] = Field(
         default_factory=list,
-        description="Complete, Failed, Accepted.",
+        description="Complete, Failed, Accepted; Waiting while a limit keeps it.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 

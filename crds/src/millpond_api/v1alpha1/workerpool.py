@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field
 
 from millpond_api.retry import RetryPolicy
 from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Memory, Model, Timestamp, rule, seconds
+from millpond_api.v1alpha1.limits import ConcurrencyLimits, RateLimit
 from millpond_api.v1alpha1.rollout import Rollout, RolloutStatus, VersionStatus
 from millpond_api.v1alpha1.scaling import Scaling
 
@@ -290,6 +291,10 @@ class WorkerPoolSpec(Model):
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Times after which something is given up.")
     isolation: Isolation = Field(default_factory=Isolation, description="Where handlers run.")
     results: Results = Field(default_factory=Results, description="Where results are kept, and in which codecs.")
+    rate_limit: RateLimit | None = Field(default=None, description="How many tasks may start in a time.")
+    concurrency_limits: ConcurrencyLimits | None = Field(
+        default=None, description="How many tasks of one concurrency key run at once."
+    )
     shutdown: Shutdown = Field(default_factory=Shutdown, description="How a worker stops.")
     rollout: Rollout = Field(default_factory=Rollout, description="How a changed template reaches the workers.")
     worker_history_limit: int = Field(
@@ -364,7 +369,7 @@ class WorkerPoolStatus(Model):
     )
     conditions: list[Condition] = Field(
         default_factory=list,
-        description="Ready, Scaling, Degraded, Paused, Progressing, Draining.",
+        description="Ready, Scaling, Degraded, Paused, Progressing, Draining; RateLimited with a rateLimit.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 

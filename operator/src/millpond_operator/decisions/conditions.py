@@ -56,10 +56,14 @@ class PoolFacts:
     pause: str = "None"
     mistakes: tuple[str, ...] = ()
     """What is wrong with the spec though the API server took it: schedules that can't be read, for instance."""
+    rate: str = ""
+    """The pool's rate limit as it is written, empty without one."""
+    limited: bool = False
+    waiting: int = 0
 
 
 def decide_pool_facts(seen: PoolFacts) -> list[Fact]:
-    """Ready, Scaling, Degraded and Paused of a pool."""
+    """Ready, Scaling, Degraded and Paused of a pool; RateLimited of one that has a rate."""
     if not seen.queue_ready:
         ready = Fact("Ready", False, "QueueMissing", "the queue could not be made yet: is NATS reachable?")
     elif seen.trouble and seen.ready < seen.desired:
@@ -73,7 +77,17 @@ def decide_pool_facts(seen: PoolFacts) -> list[Fact]:
     scaling = Fact("Scaling", seen.current != seen.desired, seen.decision_reason, seen.decision_message)
     degraded = _degraded(seen)
     paused = Fact("Paused", seen.pause != "None", f"Pause{seen.pause}" if seen.pause != "None" else "NotPaused")
-    return [ready, scaling, degraded, paused]
+    return [ready, scaling, degraded, paused, *_limited(seen)]
+
+
+def _limited(seen: PoolFacts) -> list[Fact]:
+    """Whether the pool's rate is what holds its tasks back; a pool without a rate has no such condition."""
+    if not seen.rate:
+        return []
+    if not seen.limited:
+        return [Fact("RateLimited", False, "NotReached", f"tasks start as they come, below {seen.rate}")]
+    text = f"rateLimit {seen.rate} is reached: {seen.waiting} tasks wait; more workers would not start them sooner"
+    return [Fact("RateLimited", True, "RateReached", text)]
 
 
 def _degraded(seen: PoolFacts) -> Fact:

@@ -37,6 +37,8 @@ class Crowd:
     busy_of: dict[str, int] = field(default_factory=dict)
     unschedulable: int = 0
     unschedulable_why: str = ""
+    limited: bool = False
+    """Whether the pool's rate holds any of them back."""
 
 
 def make_crowd(workers: Iterable[tuple[str, WorkerMemory]]) -> Crowd:
@@ -66,6 +68,7 @@ def make_crowd(workers: Iterable[tuple[str, WorkerMemory]]) -> Crowd:
         busy_of=dict(Counter(pod.version for _, worker, pod in serving if worker.beat and worker.beat.in_flight)),
         unschedulable=len(unplaced),
         unschedulable_why=unplaced[0] if unplaced else "",
+        limited=any(beat.limited for _, _, beat in fresh),
     )
 
 

@@ -59,7 +59,10 @@ def project(before: TaskStatus, view: TaskView, now: datetime, generation: int) 
 
 
 def task_conditions(old: list[Condition], last: TaskEvent, now: datetime, generation: int) -> list[Condition]:
-    """Complete and Failed, so that `kubectl wait --for=condition=Complete` works; Accepted says it was taken."""
+    """Complete and Failed, so that `kubectl wait --for=condition=Complete` works; Accepted says it was taken.
+
+    Waiting says which limit has put it aside.
+    """
     ended = last.state in TERMINAL
     failed = ended and last.state != TaskState.SUCCEEDED
     why = last.message or (f"{last.error.type}: {last.error.message}" if last.error else "")
@@ -68,6 +71,9 @@ def task_conditions(old: list[Condition], last: TaskEvent, now: datetime, genera
         Fact("Complete", last.state == TaskState.SUCCEEDED, str(last.state), "" if failed else why),
         Fact("Failed", failed, str(last.state), why if failed else ""),
     ]
+    if last.aside is not None and not ended:
+        # Only while it holds: a task that no limit has put aside has no such condition.
+        facts.append(Fact("Waiting", True, last.reason, last.message))
     return make_conditions(old, facts, now, generation)
 
 

@@ -28,7 +28,8 @@ class Observer:
     def observe(self, key: PoolKey, policy: Policy, reading: Reading | None) -> Observation:
         """The pool now; `reading` is None when its queue could not be read."""
         crowd = self.world.crowd(key)
-        if policy.latency is not None:
+        measured = policy.latency is not None or policy.rate is not None
+        if measured:
             self._measure(key, crowd)
         lag = None if reading is None else reading.lag + len(self.world.admitting.get(key, ()))
         wall = round(time.time(), 3)
@@ -40,7 +41,7 @@ class Observer:
             wall=wall,
             ready=self._ready(key, crowd),
             arrived=None if reading is None else reading.arrived,
-            service_seconds=self.world.memory[key].service.mean if policy.latency is not None else None,
+            service_seconds=self.world.memory[key].service.mean if measured else None,
             unschedulable=crowd.unschedulable,
             unschedulable_why=crowd.unschedulable_why,
             allowance=allowance,

@@ -76,7 +76,7 @@ class PoolStatuses:
         return (
             body["metadata"]["uid"],
             body["metadata"].get("generation", 0),
-            (crowd.pods > 0, crowd.ready > 0, crowd.ready == crowd.pods, crowd.trouble),
+            (crowd.pods > 0, crowd.ready > 0, crowd.ready == crowd.pods, crowd.trouble, crowd.limited),
             tuple((version.version, version.replicas) for version in self.world.versions.of(key).values()),
             self.world.rollout_of(key),
             memory.held,
@@ -123,6 +123,9 @@ class PoolStatuses:
             trouble=crowd.trouble,
             pause=spec.scaling.pause,
             mistakes=memory.mistakes,
+            rate=spec.rate_limit.rate or "" if spec.rate_limit else "",
+            limited=crowd.limited,
+            waiting=max(0, lag - crowd.said_in_flight),
         )
         generation = body["metadata"].get("generation", 0)
         return WorkerPoolStatus(

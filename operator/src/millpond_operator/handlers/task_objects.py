@@ -44,6 +44,8 @@ def make_order(key: Key, uid: str, spec: TaskSpec, now: datetime) -> Order:
         timeout=parse_duration(spec.timeout) if spec.timeout else None,
         soft_timeout=parse_duration(spec.soft_timeout) if spec.soft_timeout else None,
         object=key.name,
+        key=spec.concurrency_key or "",
+        rate_key=spec.rate_key or "",
     )
     payload = {"args": spec.args, "kwargs": spec.kwargs}
     return Order(PoolKey(key.namespace, spec.pool), envelope, payload, spec.not_before)

@@ -20,6 +20,7 @@ from millpond_api.events import MAX_INLINE_RESULT
 from millpond_api.quantities import parse_bytes
 from millpond_api.shares import class_weights
 from millpond_api.v1alpha1 import WorkerPoolSpec
+from millpond_api.v1alpha1.limits import make_pool_limits
 
 from millpond_operator.cluster_key import PoolKey
 
@@ -148,6 +149,7 @@ def _environment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str) -> list[dict
         "MILLPOND_HTTP_PORT": str(HTTP_PORT),
         **_isolation(spec),
         **_results(spec),
+        **_limits(spec),
     }
     pod_name = {"name": "MILLPOND_WORKER", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
     return [*({"name": name, "value": value} for name, value in plain.items()), pod_name]
@@ -165,6 +167,13 @@ def _results(spec: WorkerPoolSpec) -> dict[str, str]:
         "pickle": results.pickle,
     }
     return {"MILLPOND_RESULTS": json.dumps(wanted)}
+
+
+def _limits(spec: WorkerPoolSpec) -> dict[str, str]:
+    """As below."""
+    limits = make_pool_limits(spec.rate_limit, spec.concurrency_limits)
+    wanted = limits.encode().decode()
+    return {"MILLPOND_LIMITS": wanted} if wanted != "{}" else {}
 
 
 def _isolation(spec: WorkerPoolSpec) -> dict[str, str]:

@@ -19,6 +19,8 @@ from millpond.context import Control
 MISSING_KEPT = 150.0
 """Seconds that a missing handler stays named: its messages come back every 60 s at the latest."""
 MISSING_TASKS = 20
+LIMITED_KEPT = 10.0
+"""Seconds that a wait for the pool's rate stays visible: a condition that flickers tells nobody anything."""
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +81,8 @@ class Board:
     main_tick: float = field(default_factory=time.monotonic)
     keeper_tick: float = field(default_factory=time.monotonic)
     ready: bool = False
+    limited_until: float = float("-inf")
+    """Until then the pool's rate counts as what holds this worker back (monotonic seconds)."""
 
     @property
     def in_flight(self) -> int:
@@ -94,6 +98,10 @@ class Board:
         else:
             self.failed += 1
 
+    def note_limited(self) -> None:
+        """A start had to wait for the pool's rate."""
+        self.limited_until = time.monotonic() + LIMITED_KEPT
+
     def make_beat(self, now: datetime) -> Beat:
         served = self.succeeded + self.failed
         missing, missing_tasks = self.missing.read()
@@ -107,6 +115,7 @@ class Board:
             failed=self.failed,
             service_seconds=round(self.served_seconds / served, 6) if served else 0.0,
             handlers=tuple(self.handlers),
+            limited=time.monotonic() < self.limited_until,
             incarnation=self.incarnation,
             missing=missing,
             missing_tasks=missing_tasks,

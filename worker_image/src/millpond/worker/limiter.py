@@ -38,6 +38,8 @@ HOLD = 2.0
 """Seconds that a task may wait in its slot for a start: shorter than putting it aside and getting it back is worth."""
 AHEAD = 0.25
 """Seconds that starts are reserved before they take place: hides pull and reservation, some 5 to 50 ms."""
+NOTICEABLE = AHEAD / 2
+"""Seconds of wait that say that the rate binds: starts are asked for at most AHEAD before their time."""
 TURNSTILES = 4096
 """Rates that a worker keeps in mind; those that rest are forgotten first, the broker knows them."""
 
@@ -47,10 +49,11 @@ Cancel = Callable[[str, str], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class LimitHooks:
-    """What a limiter has others do: cancel a task, and look for room again."""
+    """What a limiter has others do: cancel a task, look for room again, and say that the pool's rate holds it back."""
 
     cancel: Cancel
     wake: Callable[[], None]
+    note_limited: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class Limiter:
 
     def __init__(self, journal: Journal, limits: PoolLimits, handlers: Registry, hooks: LimitHooks) -> None:
         self._limits, self._handlers = limits, handlers
-        self._cancel, self._wake = hooks.cancel, hooks.wake
+        self._cancel, self._wake, self._note_limited = hooks.cancel, hooks.wake, hooks.note_limited
         self._journal, self._log = journal, journal.log
         self._store = LimitStore(journal.transport, journal.namespace, journal.pool)
         self._places = PlaceKeeper(self._store, self._log)
@@ -174,11 +177,15 @@ class Limiter:
             return None
         wait = self._pool.wait()
         if wait > HOLD:
+            self._note_limited()
             # Back a little before its time: what was handed back is delivered first, so it keeps its place.
             return Later(wait - HOLD / 2)
         start = await self._pool.take()
         entry.paid.add(POOL)
-        await asyncio.sleep(max(0.0, start - self._store.clock.now()))
+        wait = start - self._store.clock.now()
+        if wait > NOTICEABLE:
+            self._note_limited()
+        await asyncio.sleep(max(0.0, wait))
         return None
 
     async def _enter_place(self, entry: Entry, place: PlaceDemand) -> Instead | None:

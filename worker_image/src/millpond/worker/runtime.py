@@ -102,9 +102,8 @@ class Worker:
         stack.push_async_callback(transport.close)
         _background(stack, self.announcer.run(transport))
         journal = Journal(transport, self.settings.namespace, self.settings.pool, self._log)
-        self._limiter = Limiter(
-            journal, self.settings.limits, self._app.handlers, LimitHooks(self._make_cancel(transport), self._wake.set)
-        )
+        hooks = LimitHooks(self._make_cancel(transport), self._wake.set, self.board.note_limited)
+        self._limiter = Limiter(journal, self.settings.limits, self._app.handlers, hooks)
         shop = Shop(
             self.settings,
             self._app.handlers,
