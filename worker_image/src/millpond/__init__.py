@@ -47,6 +47,7 @@ from millpond.gathering import as_completed, gather
 from millpond.handle import TaskHandle
 from millpond.letters import DeadLetter, LetterFilter
 from millpond.submission import Options
+from millpond.unique import Unique
 
 __all__ = [
     "App",
@@ -84,6 +85,7 @@ __all__ = [
     "TaskExpired",
     "TaskFailed",
     "TaskHandle",
+    "Unique",
     "WorkerProcessDied",
     "as_completed",
     "gather",

@@ -11,6 +11,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Self, TypedDict, Unpack
 
 from millpond_api import subjects
@@ -28,6 +29,8 @@ from millpond.packing import Habits, pack_arguments
 from millpond.sending import Sender
 from millpond.submission import Options, Submission, check_options, class_of, make_batches, make_submission
 from millpond.transport import Hooks, Transport
+from millpond.unique import UniqueSubmitter
+from millpond.waiting import until_room
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
 Arguments = tuple[Sequence[Any], Mapping[str, Any] | None]
@@ -112,7 +115,15 @@ class Client:
         submission = self._make(task_id or new_id(), handler, (args, kwargs), options, utc_now())
         await self._check_calls(pool, handler, [(args, kwargs or {})], options)
         await self._sender.check_class(pool, submission.envelope.task_class)
-        await self._sender.send(pool, submission)
+
+        async def send(one: Submission) -> None:
+            await until_room(options.get("wait"), lambda: self._sender.send(pool, one))
+
+        unique = options.get("unique")
+        if unique:
+            with broker_errors():
+                return await UniqueSubmitter(self, pool).submit(submission, unique, send)
+        await send(submission)
         return TaskHandle(self, pool, submission.envelope.id)
 
     async def submit_many(
@@ -131,6 +142,8 @@ class Client:
         are in. With `task_ids` (one for each task) it may be repeated: what is there already is not submitted again.
         """
         check_options(options)
+        if options.get("unique"):
+            raise TypeError("submit_many takes no unique: a batch is stored as a whole. Submit such tasks one by one")
         now, arguments = utc_now(), list(many)
         ids = [new_id() for _ in arguments] if task_ids is None else list(task_ids)
         if len(set(ids)) != len(arguments) or len(ids) != len(arguments):
@@ -144,7 +157,7 @@ class Client:
         stored = 0
         for batch in make_batches(submissions):
             try:
-                await self._sender.send_batch(pool, batch)
+                await until_room(options.get("wait"), partial(self._sender.send_batch, pool, batch))
             except QueueFull as error:
                 raise QueueFull(f"{error} ({stored} of {len(submissions)} tasks were submitted)") from error
             stored += len(batch)

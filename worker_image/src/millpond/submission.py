@@ -8,7 +8,7 @@ because a task that cannot be read would only be seen again as a dead letter.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from millpond_api import subjects
 from millpond_api.envelope import Envelope
@@ -17,6 +17,9 @@ from millpond_api.retry import RetryPolicy
 
 from millpond.errors import ArgumentsTooLarge
 from millpond.packing import Packed
+
+if TYPE_CHECKING:
+    from millpond.unique import Unique
 
 
 class Options(TypedDict, total=False):
@@ -48,6 +51,10 @@ class Options(TypedDict, total=False):
     """Tasks of one rate key start no faster than the pool's rateLimit.perKey."""
     check: bool | None
     """False: submit it whatever the pool's catalogue says of the handler's arguments."""
+    unique: "Unique | None"
+    """Of the submissions with one unique key, one stands at a time (not for `submit_many`)."""
+    wait: float | timedelta | None
+    """Seconds to wait for room in a full queue before QueueFull is raised."""
 
 
 def check_options(options: Options) -> Options:

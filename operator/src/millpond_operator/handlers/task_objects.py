@@ -26,6 +26,8 @@ class TaskObject:
     pool: PoolKey
     spec: TaskSpec
     status: TaskStatus
+    created: str = ""
+    """When, as the API server wrote it."""
 
     @property
     def target(self) -> Target:
@@ -69,4 +71,5 @@ def parse(body: Body) -> TaskObject:
         PoolKey(meta["namespace"], spec.pool),
         spec,
         TaskStatus.model_validate(body.get("status") or {}),
+        str(meta.get("creationTimestamp", "")),
     )

@@ -4,6 +4,7 @@
 Scheduled); what became of a submitted task is `projecting`'s, and what the broker has lost `rescuing`'s.
 """
 
+from collections import defaultdict
 from datetime import UTC, datetime
 
 from millpond import transport as wire
@@ -15,6 +16,7 @@ from millpond_operator.broker.tasks import Ending
 from millpond_operator.cluster.cache import Body, Key, key_of
 from millpond_operator.cluster.workqueue import WorkQueue
 from millpond_operator.cluster_key import PoolKey
+from millpond_operator.decisions.admission import Line
 from millpond_operator.decisions.conditions import Fact, make_conditions
 from millpond_operator.decisions.tasks import Do, PoolView, Step, decide_task
 from millpond_operator.handlers.projecting import GATHER, Projector
@@ -33,6 +35,8 @@ class TaskController:
         self.queue: WorkQueue[Key] = WorkQueue("tasks", self.reconcile, concurrency=32)
         self.projector = Projector(world, self.queue.add)
         self._deleted: dict[Key, Body] = {}
+        self._lines: dict[PoolKey, Line[Key]] = defaultdict(Line)
+        """Pending tasks of full queues."""
         world.tasks.subscribe(self._on_task)
         world.pools.subscribe(self._on_pool)
 
@@ -97,10 +101,14 @@ class TaskController:
         if gone is not None:
             await self._end_deleted(parse(gone))
         if body is None or "deletionTimestamp" in body["metadata"]:
+            if seen is not None:
+                self._leave_line(pool_key(seen), key)
             return
         task = parse(body)
         now = datetime.now(UTC)
         step = decide_task(task.spec, task.status, self._pool_view(task.pool), now)
+        if step.do is not Do.SUBMIT:
+            self._leave_line(task.pool, key)
         match step.do:
             case Do.SUBMIT | Do.SCHEDULE:
                 if task.uid not in self.world.submitted:
@@ -117,6 +125,9 @@ class TaskController:
                 pass
 
     async def _submit(self, task: TaskObject, step: Step, now: datetime) -> None:
+        if step.do is Do.SUBMIT and not self._lines[task.pool].may_try(task.key, task.created):
+            self._wait_for_room(task)
+            return
         order = make_order(task.key, task.uid, task.spec, now)
         try:
             if step.do is Do.SCHEDULE:
@@ -124,17 +135,29 @@ class TaskController:
             else:
                 await broker.submit(self.world.transport, order)
         except wire.QueueFull:
-            text = f"the queue of pool {task.spec.pool!r} is full (queue.maxDepth): it is admitted when there is room"
-            self._put(task, Step(Do.WAIT, "Pending", "QueueFull", text))
-            self.queue.add_after(task.key, FULL_RETRY)
+            self._wait_for_room(task)
+            self.queue.add_after(self._lines[task.pool].head() or task.key, FULL_RETRY)
             return
         except wire.StreamMissing:
             self.world.memory[task.pool].queue_ready = False
             self._put(task, Step(Do.WAIT, "Pending", "QueueMissing", "the pool's queue is being made"))
             self.queue.add_after(task.key, FULL_RETRY)
             return
+        self._leave_line(task.pool, task.key)
         self.world.submitted[task.uid] = now
         self._put(task, step, queued_at=now, delay=GATHER)
+
+    def _wait_for_room(self, task: TaskObject) -> None:
+        """In line for its full queue, by age. Only the head tries again; it hands its turn on when it is through."""
+        self._lines[task.pool].join(task.key, task.created)
+        text = f"the queue of pool {task.spec.pool!r} is full (queue.maxDepth): it is admitted when there is room"
+        if task.status.reason != "QueueFull":
+            self._put(task, Step(Do.WAIT, "Pending", "QueueFull", text))
+
+    def _leave_line(self, pool: PoolKey, key: Key) -> None:
+        line = self._lines.get(pool)
+        if line is not None and line.leave(key) and (head := line.head()) is not None:
+            self.queue.add(head)
 
     def _put(self, task: TaskObject, step: Step, queued_at: datetime | None = None, delay: float = 0.0) -> None:
         """Write a phase that no log holds. Ranks: waiting −1, submitted 0, then the log's sequences."""

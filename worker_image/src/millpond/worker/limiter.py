@@ -26,11 +26,11 @@ from millpond.limiting import (
     place_demand,
     still_demanded,
 )
+from millpond.limitstore import LimitStore
 from millpond.outcomes import Origin
 from millpond.registry import Handler, Registry
 from millpond.worker.delivery import Delivery
 from millpond.worker.journal import Journal
-from millpond.worker.limitstore import LimitStore
 from millpond.worker.places import PlaceKeeper
 from millpond.worker.turnstile import Turnstile
 

@@ -18,9 +18,9 @@ from millpond_api.envelope import Envelope, MalformedTask, parse_envelope
 from millpond_api.limits import Full, Holder, PlaceState, give_place, take_place
 
 from millpond.limiting import PlaceDemand
+from millpond.limitstore import LimitStore
 from millpond.transport import Fenced, Publish, Stored
 from millpond.worker.delivery import Delivery, own_headers
-from millpond.worker.limitstore import LimitStore
 
 KEEP_HELD, KEEP_EMPTY = 30 * 86400.0, 60.0
 """Seconds that a state stays which nobody changes: with holders longer than any task, without any hardly at all."""

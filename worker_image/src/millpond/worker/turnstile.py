@@ -14,9 +14,9 @@ from typing import Any
 from millpond_api.limits import RateState, next_tat, room, start_times
 
 from millpond.limiting import RateDemand
+from millpond.limitstore import LimitStore
 from millpond.transport import Fenced, TransportError
 from millpond.worker.journal import Pause
-from millpond.worker.limitstore import LimitStore
 
 KEEP = 60.0
 """Seconds that the state stays after its last reservation lies in the past, when it no longer means anything."""

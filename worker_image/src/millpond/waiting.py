@@ -1,0 +1,32 @@
+"""Waiting for room in a full queue: tries again, ever more rarely, until there is some or the time is over.
+
+Owns the pauses alone. The server holds the bound and refuses; nobody is told when there is room, so a submission asks
+again: at most once a second each, spread at random, so that a thousand submitters do not ask together. Nobody is
+promised a turn before somebody else.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from millpond.errors import QueueFull
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
+
+
+async def until_room(wait: float | timedelta | None, send: Callable[[], Awaitable[None]]) -> None:
+    """Run `send` until it is not refused with QueueFull; after `wait` seconds the last refusal is raised."""
+    clock = asyncio.get_running_loop().time
+    seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait or 0.0
+    give_up, pause = clock() + seconds, FIRST_PAUSE
+    while True:
+        try:
+            return await send()
+        except QueueFull:
+            left = give_up - clock()
+            if left <= 0:
+                raise
+        # The last try is made when the time is over, not before.
+        await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))
+        pause = min(2 * pause, LONGEST_PAUSE)
