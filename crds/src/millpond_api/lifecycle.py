@@ -7,6 +7,7 @@ order: `fold` is idempotent and commutative, because a log's sequence number ord
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from millpond_api.events import TaskEvent
@@ -147,3 +148,34 @@ def fold_all(events: Iterable[TaskEvent]) -> TaskView:
     """The view of a whole log, in any order and with repetitions."""
     unique = {event.sequence: event for event in events}
     return TaskView(tuple(unique[sequence] for sequence in sorted(unique)))
+
+
+def read_events(stored: Iterable[tuple[int, bytes]]) -> list[TaskEvent]:
+    """The events of a log from (sequence, body), oldest first; what cannot be read changes nothing but the sequence.
+
+    It stands as the event before it (as `Queued` at the beginning): a newer side, or somebody else, wrote it, and the
+    next writer still has to expect its sequence. Nobody's log may end a worker, a client or the operator.
+    """
+    found: list[TaskEvent] = []
+    for sequence, body in stored:
+        event = read_event(sequence, body)
+        if event is None:
+            before = found[-1] if found else _UNREAD
+            event = before.model_copy(update={"sequence": sequence})
+        found.append(event)
+    return found
+
+
+def read_event(sequence: int, body: bytes) -> TaskEvent | None:
+    """One event with its sequence; None when it is none, or of a state that this side does not know."""
+    try:
+        event = TaskEvent.model_validate_json(body)
+        TaskState(event.state)
+    except ValueError:  # pydantic's ValidationError is one
+        return None
+    return event.model_copy(update={"sequence": sequence})
+
+
+_UNREAD = TaskEvent(
+    state=TaskState.QUEUED, at=datetime.fromtimestamp(0, UTC), reason="Unreadable", message="an event nobody can read"
+)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from millpond_api import subjects
 from millpond_api.events import LossNote, utc_now
-from millpond_api.lifecycle import TaskView, fold_all
+from millpond_api.lifecycle import TaskView, fold_all, read_events
 
 from millpond import transport as wire
 from millpond.errors import DeadLetterNotFound, QueueFull
-from millpond.handle import broker_errors, parse_event
+from millpond.handle import broker_errors
 from millpond.letters import EVERY, DeadLetter, GoOn, LetterFilter, Over, PutBack, Refused, decide_redrive, parse_letter
 from millpond.transport import Publish
 
@@ -157,7 +157,7 @@ class DeadLetters:
 
     async def _read_view(self, letter: DeadLetter) -> TaskView:
         stored = await self._client.transport.read_log(subjects.STREAM_EVENTS, self._log(letter))
-        return fold_all(parse_event(one) for one in stored)
+        return fold_all(read_events((one.sequence, one.body) for one in stored))
 
     def _log(self, letter: DeadLetter) -> str:
         return subjects.task_events(self._client.namespace, letter.pool, letter.task)

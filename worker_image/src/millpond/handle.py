@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 from millpond_api import subjects
 from millpond_api.events import CancelAsk, Parcel, TaskError, TaskEvent, utc_now
-from millpond_api.lifecycle import TERMINAL, TaskState, TaskView, fold_all
+from millpond_api.lifecycle import TERMINAL, TaskState, TaskView, fold_all, read_event, read_events
 
 from millpond import transport as wire
 from millpond.errors import (
@@ -33,7 +33,7 @@ from millpond.errors import (
 from millpond.objects import read_object
 from millpond.packing import Packed, open_result
 from millpond.progress import Progress, Stream
-from millpond.transport import Message, Publish, Stored
+from millpond.transport import Message, Publish
 
 if TYPE_CHECKING:
     from millpond.client import Client
@@ -136,7 +136,7 @@ class TaskHandle:
         self._client.check_open()
         with broker_errors():
             log = await self._client.transport.read_log(subjects.STREAM_EVENTS, self._log)
-        return [parse_event(stored) for stored in log]
+        return read_events((stored.sequence, stored.body) for stored in log)
 
     async def status(self) -> TaskStatus:
         """The state as the log tells it. An id that was never submitted looks like one that waits: Queued."""
@@ -185,7 +185,10 @@ class TaskHandle:
 
     async def _last(self) -> TaskEvent | None:
         stored = await self._client.transport.read_last(subjects.STREAM_EVENTS, self._log)
-        return parse_event(stored) if stored else None
+        if stored is None:
+            return None
+        # One that cannot be read says as little as the log before it does.
+        return read_event(stored.sequence, stored.body) or (await self.events())[-1]
 
     async def _await_end(self) -> TaskEvent:
         """The terminal event, as soon as it is stored."""
@@ -253,11 +256,6 @@ class TaskHandle:
         subject = subjects.rpc(self._client.namespace, self.pool, worker, "cancel")
         with suppress(wire.TransportError):
             await self._client.transport.request(subject, CancelAsk(task=self.id).encode(), timeout=CANCEL_RPC_TIMEOUT)
-
-
-def parse_event(stored: Stored) -> TaskEvent:
-    """The event of a stored message, with its sequence."""
-    return TaskEvent.model_validate_json(stored.body).model_copy(update={"sequence": stored.sequence})
 
 
 def make_status(view: TaskView) -> TaskStatus:

@@ -16,7 +16,7 @@ from millpond.transport import Publish, Transport
 from millpond_api import subjects
 from millpond_api.envelope import Envelope
 from millpond_api.events import CancelAsk, TaskError, TaskEvent
-from millpond_api.lifecycle import TaskState, TaskView, fold_all
+from millpond_api.lifecycle import TaskState, TaskView, fold_all, read_events
 
 from millpond_operator.cluster_key import PoolKey
 
@@ -77,12 +77,7 @@ async def schedule(transport: Transport, order: Order) -> None:
 async def read_view(transport: Transport, pool: PoolKey, task_id: str) -> TaskView:
     """The task as its log tells it."""
     log = await transport.read_log(subjects.STREAM_EVENTS, subjects.task_events(*pool, task_id))
-    return fold_all(parse_event(stored) for stored in log)
-
-
-def parse_event(stored: wire.Stored) -> TaskEvent:
-    """The event of a stored message, with its sequence."""
-    return TaskEvent.model_validate_json(stored.body).model_copy(update={"sequence": stored.sequence})
+    return fold_all(read_events((stored.sequence, stored.body) for stored in log))
 
 
 async def end(transport: Transport, pool: PoolKey, task_id: str, ending: Ending) -> TaskView:

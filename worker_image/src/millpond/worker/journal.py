@@ -15,7 +15,7 @@ import orjson
 from millpond_api import subjects
 from millpond_api.envelope import Envelope
 from millpond_api.events import Parcel, TaskError, TaskEvent
-from millpond_api.lifecycle import TaskState, TaskView, fold_all
+from millpond_api.lifecycle import TaskState, TaskView, fold_all, read_events
 from millpond_api.wire import Wire
 
 from millpond.objects import new_object_name, store_object
@@ -53,12 +53,9 @@ class Journal:
     log: Any
 
     async def read(self, task_id: str) -> TaskView:
-        """The task's log. Events that cannot be read (written by something else) are left out."""
+        """The task's log. See `read_events` for what cannot be read."""
         found = await self.transport.read_log(subjects.STREAM_EVENTS, self._subject(task_id))
-        return fold_all(
-            TaskEvent.model_validate_json(stored.body).model_copy(update={"sequence": stored.sequence})
-            for stored in found
-        )
+        return fold_all(read_events((stored.sequence, stored.body) for stored in found))
 
     async def append(self, task_id: str, event: TaskEvent, expected: int, result: bytes = b"") -> int:
         """Store `event` as the log's next one; its sequence. Fenced, Unconfirmed: see `transport`."""
