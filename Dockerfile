@@ -23,7 +23,7 @@ RUN /opt/millpond/bin/pip install --no-cache-dir --no-compile --no-deps --no-bui
 
 FROM ${BASE_IMAGE}
 # The byte code is unchecked on purpose: the root file system is read-only, so nothing could be written beside a source.
-ENV PATH=/opt/millpond/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/millpond/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MALLOC_ARENA_MAX=2
 COPY --from=build /opt/millpond /opt/millpond
 USER 65532:65532
 EXPOSE 8080

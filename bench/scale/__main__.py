@@ -39,13 +39,22 @@ async def measure(kube: Kube, plan: Plan, pids: dict[str, int]) -> Point:
     kube.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     with tempfile.TemporaryDirectory(prefix="millpond-scale-") as folder:
         server = NatsServer(Path(folder) / "nats").start()
-        works = Works(kube.within(namespace), server, Path(folder), own_sessions=True)
+        environment = {"PYTHONPATH": hide_kubernetes(Path(folder)), "MALLOC_ARENA_MAX": "2"}
+        works = Works(kube.within(namespace), server, Path(folder), own_sessions=True, environment=environment)
         try:
             return await _measure(works, server, plan, pids)
         finally:
             works.stop_all()
             server.stop()
             kube.request("DELETE", f"/api/v1/namespaces/{namespace}")
+
+
+def hide_kubernetes(folder: Path) -> str:
+    """A search path without the package `kubernetes`, as in the operator's image: kopf imports what it finds."""
+    package = folder / "hidden" / "kubernetes"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text('raise ImportError("hidden")\n')
+    return str(package.parent)
 
 
 async def _measure(works: Works, server: NatsServer, plan: Plan, pids: dict[str, int]) -> Point:
@@ -93,7 +102,8 @@ async def run(options: argparse.Namespace) -> int:
         points = [point for point in points if point.plan.pools != plan.pools] + [
             await measure(kube, plan, read_pids(options.name))
         ]
-        command = f"python -m bench.scale --pools {options.pools} --workers {options.workers}"
+        size = f"--pools {options.pools} --workers {options.workers}"
+        command = f"python -m bench.scale {size} --seconds {options.seconds:g} --patience {options.patience:g}"
         report.write(points, (command, options.note), RESULTS, options.document)
     say("\n" + report.make_table(report.make_rows(points)) + "\n")
     say(report.make_table(report.make_figures(points)) + "\n")

@@ -16,6 +16,8 @@ from bench.scale.meter import Cost, Meter, Sample, compare
 from bench.scale.site import Site
 
 PROBES = 10
+CALM = 120.0
+"""Seconds for the operator to have written what there is to say of 20,000 workers."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class Play:
             return cost.writes < 2.0
 
         try:
-            self._figure("calm_after_s", await self.site.wait(calm, "an operator with nothing to write", 60, 5.0))
+            self._figure("calm_after_s", await self.site.wait(calm, "an operator with nothing to write", CALM, 5.0))
         except TimeoutError as error:
             self.point.notes.append(f"steady: not steady, pods still come and go ({error})")
 

@@ -13,6 +13,11 @@ from bench.scale.phases import Plan, Point
 
 BEGIN, END = "<!-- bench:scale -->", "<!-- /bench:scale -->"
 LOOP_P99, MEMORY, CORES = 1.0, 300.0, 1.0
+AROUND = ("grow", "steady_minute")
+SETTING = """\
+all on one machine of two cores; stand-in workers send real heartbeats and answer real drains. The cluster is a real
+control plane (etcd without fsync; Go's collector at GOGC=400; 100 writes in flight; a scheduler that does not look for
+the best of nodes that are all alike), and kwok for nodes and kubelets: what a phase takes is mostly theirs."""
 SHOWN = ("idle", "storm", "grow", "steady_minute", "churn", "shrink")
 
 Row = tuple[str, ...]
@@ -40,6 +45,15 @@ def make_figures(points: list[Point]) -> list[Row]:
     names = list(dict.fromkeys(name for point in points for name in point.figures))
     head = ("figure", *(f"{point.plan.pools} pools" for point in points))
     return [head, *((name, *(_number(point.figures.get(name)) for point in points)) for name in names)]
+
+
+def make_around(points: list[Point]) -> list[Row]:
+    """Who else spent the machine, in cores: one row a component, two columns a point."""
+    seen = [(point, phase) for point in points for phase in AROUND if phase in point.costs]
+    costs = {(point.plan.pools, phase): point.costs[phase].others for point, phase in seen}
+    names = list(dict.fromkeys(name for others in costs.values() for name in others))
+    head = ("cores of", *(f"{pools}: {phase.replace('_', ' ')}" for pools, phase in costs))
+    return [head, *((name, *(f"{others.get(name, 0.0):.2f}" for others in costs.values())) for name in names)]
 
 
 def judge(points: list[Point]) -> list[str]:
@@ -90,11 +104,12 @@ def make_markdown(points: list[Point], command: str, note: str = "") -> str:
         f"`{command}`: the operator as one process beside a kwok cluster and one nats-server,",
     ]
     parts += [
-        "all on one machine of two cores; stand-in workers send real heartbeats and answer real drains.",
+        SETTING,
         note,
         "",
     ]
-    parts += [_markdown(make_rows(points)), "", _markdown(make_figures(points)), ""]
+    tables = [make_rows(points), make_figures(points), make_around(points)]
+    parts += [line for table in tables for line in (_markdown(table), "")]
     parts += [f"* {line}" for line in judge(points)]
     return "\n".join([*parts, END])
 

@@ -90,6 +90,8 @@ class Works:
     processes: list[Process] = field(default_factory=list)
     own_sessions: bool = False
     """Each process in a session of its own: the kernel then shares the CPU among them as it does among pods."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables of all of them."""
 
     @property
     def namespace(self) -> str:
@@ -138,7 +140,7 @@ class Works:
             popen = subprocess.Popen(
                 command,
                 cwd=cwd,
-                env={**os.environ, **environment},
+                env={**os.environ, **self.environment, **environment},
                 stdout=out,
                 stderr=out,
                 start_new_session=self.own_sessions,
