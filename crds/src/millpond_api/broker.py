@@ -7,11 +7,15 @@ The operator applies these; the worker and the client only use what is there. Sh
 from dataclasses import dataclass
 from typing import Any
 
-from millpond_api import subjects
+from millpond_api import fairness, subjects
 
 NANOSECONDS = 1_000_000_000
 DUPLICATE_WINDOW = 120.0
 """Seconds in which a second publish of the same task id is dropped by the server; later ones meet the claim."""
+
+LANE_IDLE = 300.0
+"""Seconds without a pull after which a lane's consumer ends (the server keeps one that has a task in flight). It costs
+the server 48 KB."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class QueueConfig:
     storage: str = "file"
     replicas: int = 1
     metadata: tuple[tuple[str, str], ...] = ()
+    lanes: int | None = None
+    """Of each class, for fairness between keys; None: there never were any, 0: there were some once."""
 
 
 def events_stream(storage: str = "file", replicas: int = 1, max_age: float = 7 * 86400.0) -> dict[str, Any]:
@@ -219,14 +225,26 @@ def pool_stream(queue: QueueConfig) -> dict[str, Any]:
 
 def class_consumer(queue: QueueConfig, task_class: str) -> dict[str, Any]:
     """One durable pull consumer per class. `max_deliver` stays unlimited: reaching it would strand the message."""
+    shape = _consumer(queue, task_class, "")
+    if queue.lanes is None:
+        return shape
+    return shape | {"metadata": {fairness.META_LANES: str(queue.lanes)}}
+
+
+def lane_consumer(queue: QueueConfig, task_class: str, lane: str) -> dict[str, Any]:
+    """The consumer of one lane: made by the first worker that finds a task there, ended by the server when idle."""
+    return _consumer(queue, task_class, lane) | {"inactive_threshold": int(LANE_IDLE * NANOSECONDS)}
+
+
+def _consumer(queue: QueueConfig, task_class: str, lane: str) -> dict[str, Any]:
     return {
-        "durable_name": subjects.consumer(task_class),
+        "durable_name": subjects.consumer(task_class, lane),
         "deliver_policy": "all",
         "ack_policy": "explicit",
         "ack_wait": int(queue.lease * NANOSECONDS),
         "max_deliver": -1,
         "max_ack_pending": 100_000,
         "max_waiting": 10_000,
-        "filter_subject": subjects.tasks(queue.namespace, queue.pool, task_class),
+        "filter_subject": subjects.tasks(queue.namespace, queue.pool, task_class, lane),
         "replay_policy": "instant",
     }

@@ -44,6 +44,10 @@ class Envelope(Wire):
     parent: str = ""
     trace: str = ""
     """W3C traceparent of the submitter, empty when there is none."""
+    fair: str = ""
+    """Fairness key: tasks of one key wait behind each other, and not before those of another key."""
+    lane: str = Field(default="", pattern=r"^[A-Za-z0-9_-]{0,16}$")
+    """Where in its class it waits, as its submitter chose by its key (see `fairness`)."""
     timeout: float | None = Field(default=None, gt=0)
     """Seconds after which an attempt is ended by force. Overrides the handler's and the pool's."""
     soft_timeout: float | None = Field(default=None, gt=0)
@@ -56,6 +60,10 @@ class Envelope(Wire):
     """The unique key that this task was submitted under, for people: the lock itself is the submitter's."""
     passes: dict[str, float] = Field(default_factory=dict)
     """Limits that gave it a start while it waits aside, each with its time (epoch seconds of the server)."""
+
+    def encode(self) -> bytes:
+        """Compact JSON in ASCII alone, because it travels in a header."""
+        return self.model_dump_json(exclude_none=True, by_alias=True, ensure_ascii=True).encode()
 
     @property
     def rank(self) -> tuple[int, int]:

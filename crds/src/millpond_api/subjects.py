@@ -87,14 +87,6 @@ def parse_consumer(name: str) -> tuple[str, str] | None:
     return (task_class, lane) if kind == "lane" and task_class else None
 
 
-def lane_pair(key: str, lanes: int) -> tuple[str, str]:
-    """The two lanes, of so many, in which tasks of a fairness key may wait (two choices: Mitzenmacher, 2001)."""
-    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-    first, step = int.from_bytes(digest[:4], "big") % lanes, int.from_bytes(digest[4:], "big")
-    second = (first + 1 + step % (lanes - 1)) % lanes if lanes > 1 else first
-    return f"{first:x}", f"{second:x}"
-
-
 def tasks(namespace: str, pool: str, task_class: str, lane: str = "") -> str:
     return f"mp.tasks.{namespace}.{pool}.{_tail(task_class, lane)}"
 

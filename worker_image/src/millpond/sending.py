@@ -8,9 +8,12 @@ sent again under the same id, the server drops the copy, and what its window no 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 from millpond_api import subjects
 from millpond_api.events import TaskEvent, utc_now
+from millpond_api.fairness import META_LANES, LaneChoices, read_counts
 from millpond_api.lifecycle import TaskState
 
 from millpond import transport as wire
@@ -30,10 +33,13 @@ class Sender:
 
     def __init__(self, transport: Transport, namespace: str, check_open: Callable[[], None]) -> None:
         self._transport, self._namespace, self._check_open = transport, namespace, check_open
-        self._known: set[tuple[str, str]] = set()
+        self._known: dict[tuple[str, str], int] = {}
+        """The lanes of the classes that we have looked at."""
+        self._choices = LaneChoices()
 
     async def send(self, pool: str, submission: Submission) -> None:
         """Store one task; when this returns, it is stored."""
+        submission = await self._into_lane(pool, submission)
         store = self._schedule if submission.at else self._publish
         with self._refusals(pool, f"task {submission.envelope.id}"):
             await self._until_confirmed(f"task {submission.envelope.id}", lambda: store(pool, submission))
@@ -41,6 +47,7 @@ class Sender:
     async def send_batch(self, pool: str, batch: Sequence[Submission]) -> None:
         """Store all of them or none, in this order; together they are within `submission.make_batches`' bounds."""
         what = f"a batch of {len(batch)} tasks"
+        batch = [await self._into_lane(pool, submission) for submission in batch]
         messages = [self._outgoing(pool, submission) for submission in batch]
         with self._refusals(pool, what):
             try:
@@ -60,7 +67,9 @@ class Sender:
         name = f"CONSUMER.INFO.{subjects.pool_stream(self._namespace, pool)}.{subjects.consumer(task_class)}"
 
         async def look() -> None:
-            await self._transport.api(name)
+            info: Any = await self._transport.api(name)
+            lanes = (info["config"].get("metadata") or {}).get(META_LANES, "0")
+            self._known[pool, task_class] = int(lanes)
 
         try:
             await self._until_confirmed(f"that pool {pool} exists", look)
@@ -70,7 +79,26 @@ class Sender:
             raise PriorityNotFound(
                 f"pool {pool} has no class {task_class!r} ({error}): use one of its spec.queue.classes as priority"
             ) from error
-        self._known.add((pool, task_class))
+
+    async def _into_lane(self, pool: str, submission: Submission) -> Submission:
+        """The same in a lane by its fairness key; as it is when it has none, one already, or the class has no lanes."""
+        envelope = submission.envelope
+        lanes = self._known.get((pool, envelope.task_class), 0)
+        if not envelope.fair or envelope.lane or not lanes:
+            return submission
+        clock = asyncio.get_running_loop().time
+        if self._choices.needs_look(pool, clock()):
+            self._choices.saw(pool, await self._read_lanes(pool), clock())
+        lane = self._choices.choose(pool, envelope.task_class, envelope.fair, lanes)
+        return replace(submission, envelope=envelope.model_copy(update={"lane": lane}))
+
+    async def _read_lanes(self, pool: str) -> dict[tuple[str, str], int]:
+        ask = {"subjects_filter": subjects.tasks_all(self._namespace, pool)}
+        try:
+            info = await self._transport.api(f"STREAM.INFO.{subjects.pool_stream(self._namespace, pool)}", ask)
+        except wire.TransportError:
+            return {}  # a choice without a look is less good; what stands in the way, the submission itself will say
+        return read_counts(info)
 
     @contextlib.contextmanager
     def _refusals(self, pool: str, what: str) -> Iterator[None]:
@@ -109,9 +137,9 @@ class Sender:
         """The message that stores it: a task for now in the queue, one for later as a schedule."""
         envelope, at = submission.envelope, submission.at
         if at is None:
-            subject = subjects.tasks(self._namespace, pool, envelope.task_class)
+            subject = subjects.tasks(self._namespace, pool, envelope.task_class, envelope.lane)
             return Outgoing(subject, submission.body, submission.headers, envelope.id)
-        target = subjects.due(self._namespace, pool, envelope.task_class)
+        target = subjects.due(self._namespace, pool, envelope.task_class, envelope.lane)
         return wire.make_schedule(
             Outgoing(subjects.later(envelope.id), submission.body, submission.headers, envelope.id), target, at
         )

@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     lost_slots: int = Field(default=3, ge=1)
     """A worker that had to abandon so many threads drains and ends, to start afresh: each still takes memory."""
 
+    fair_lanes: int = Field(default=0, ge=0)
+    """Lanes of each class, for fairness between keys; 0: tasks have none (those that got one earlier are found)."""
+
     @property
     def shares(self) -> dict[str, int]:
         """The weight of each class, in priority order."""

@@ -10,7 +10,10 @@ from millpond_api.v1alpha1.workerpool import RetryRule
 
 MAX_ARGUMENT_TEXT = 262144
 
-_FIXED = ("pool", "handler", "class", "notBefore", "deadline", "ttlAfterFinished", "timeout", "softTimeout")
+_FIXED = (
+    *("pool", "handler", "class", "fairnessKey", "notBefore", "deadline", "ttlAfterFinished"),
+    *("timeout", "softTimeout"),
+)
 _KEYS = ("concurrencyKey", "rateKey")
 
 _ANY_JSON: Any = {PRESERVE: True, "maxLength": MAX_ARGUMENT_TEXT}
@@ -65,6 +68,12 @@ class TaskSpec(Model):
     )
     task_class: str = Field(
         default="default", alias="class", max_length=32, description="Priority class: one of the pool's queue.classes."
+    )
+    fairness_key: str = Field(
+        default="",
+        max_length=256,
+        description="Such as a tenant's name: in a pool with queue.fairness, tasks of one key do not delay those of "
+        "another key of the same class.",
     )
     not_before: Timestamp | None = Field(default=None, description="Do not start before this time.")
     deadline: Timestamp | None = Field(

@@ -10,11 +10,29 @@ from millpond_api.v1alpha1.limits import ConcurrencyLimits, RateLimit
 from millpond_api.v1alpha1.rollout import Rollout, RolloutStatus, VersionStatus
 from millpond_api.v1alpha1.scaling import Scaling
 
+
+class Fairness(Model):
+    """Fairness between the keys of a class: the tasks of one key do not delay those of another."""
+
+    lanes: int = Field(
+        default=128,
+        ge=2,
+        le=900,
+        description="Queues in each class that are served in turn. A key has two of them, so two keys disturb each "
+        "other only if both lanes of the one hold a crowd. A lane in use costs NATS 48 KB.",
+    )
+
+
 _QUEUE_RULES: Any = [
+    rule(
+        "!has(self.fairness) || !has(self.classes) || self.fairness.lanes * self.classes.size() <= 900",
+        "fairness.lanes times the number of classes must be at most 900 (NATS allows 1,000 consumers of a queue): "
+        "lower lanes",
+    ),
     rule(
         "!has(self.weights) || self.weights.all(name, name in self.classes)",
         "weights names a class that is not in classes: add it there, or correct the name",
-    )
+    ),
 ]
 
 
@@ -56,6 +74,11 @@ class Queue(Model):
             "maxProperties": 8,
             "additionalProperties": {"type": "integer", "minimum": 1, "maximum": 1000},
         },
+    )
+    fairness: Fairness | None = Field(
+        default=None,
+        description="When set, tasks with a fairness key (fairnessKey, or fair= in the SDK) take turns by key within "
+        "their class: one tenant's million tasks do not delay another's ten.",
     )
     storage: Literal["File", "Memory"] = Field(
         default="File",

@@ -15,6 +15,7 @@ from millpond.transport import Transport
 from millpond_api import broker as shapes
 from millpond_api import subjects
 from millpond_api.broker import QueueConfig
+from millpond_api.fairness import META_LANES, has_lanes
 
 from millpond_operator.cluster_key import PoolKey
 
@@ -100,46 +101,6 @@ async def read_queue(transport: Transport, key: PoolKey) -> Reading | None:
     return _reading(info) if info else None
 
 
-class ClassReading(NamedTuple):
-    """One class of a queue: tasks that nobody has been given yet, and tasks that came (or came back) so far."""
-
-    waiting: int
-    arrived: int
-
-
-async def read_classes(transport: Transport, key: PoolKey) -> dict[str, ClassReading]:
-    """The classes of a pool's queue by their consumers, lanes added up; empty when there is no such stream.
-
-    One request for each 256 consumers. A stream counts what it stored in all and not by subject; a consumer counts
-    deliveries, so what is delivered again counts as arrived again: it has to be served again too.
-    """
-    found: dict[str, ClassReading] = {}
-    try:
-        async for info in _consumers(transport, subjects.pool_stream(*key)):
-            parsed = subjects.parse_consumer(info["name"])
-            if parsed:
-                waiting = int(info["num_pending"])
-                before = found.get(parsed[0], ClassReading(0, 0))
-                arrived = before.arrived + waiting + int(info["delivered"]["consumer_seq"])
-                found[parsed[0]] = ClassReading(before.waiting + waiting, arrived)
-    except wire.StreamMissing:
-        return {}
-    return found
-
-
-async def _consumers(transport: Transport, stream: str) -> AsyncIterator[dict[str, Any]]:
-    """Every consumer of a stream, page by page."""
-    seen = 0
-    while True:
-        page: dict[str, Any] = await transport.api(f"CONSUMER.LIST.{stream}", {"offset": seen})
-        found = page.get("consumers") or []
-        for info in found:
-            yield info
-        seen += len(found)
-        if not found or seen >= page.get("total", 0):
-            return
-
-
 def _reading(info: dict[str, Any]) -> Reading:
     return Reading(int(info["state"]["messages"]), int(info["state"]["last_seq"]))
 
@@ -199,9 +160,14 @@ async def _ensure_consumer(transport: Transport, stream: str, shape: dict[str, A
     name = shape["durable_name"]
     try:
         info: dict[str, Any] = await transport.api(f"CONSUMER.INFO.{stream}.{name}")
-        if info["config"].get("ack_wait") == shape["ack_wait"]:
+        config: dict[str, Any] = info["config"]
+        wanted = {"ack_wait": shape["ack_wait"], "metadata": shape.get("metadata") or {}}
+        if has_lanes(info) and not wanted["metadata"]:
+            # No more lanes for new tasks; what is in them, or is scheduled into them, still has to be found.
+            wanted["metadata"] = {META_LANES: "0"}
+        if all(_same(config.get(key), value) for key, value in wanted.items()):
             return
-        shape = info["config"] | {"ack_wait": shape["ack_wait"]}
+        shape = config | wanted
     except wire.Unconfirmed:
         raise
     except wire.TransportError:

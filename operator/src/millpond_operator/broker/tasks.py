@@ -6,7 +6,7 @@ the log. It never decides what a task should become: `decisions.tasks` does.
 """
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from millpond.transport import Publish, Transport
 from millpond_api import subjects
 from millpond_api.envelope import Envelope
 from millpond_api.events import CancelAsk, TaskError, TaskEvent
+from millpond_api.fairness import LaneChoices, read_counts
 from millpond_api.lifecycle import TaskState, TaskView, fold_all, read_events
 
 from millpond_operator.cluster_key import PoolKey
@@ -49,12 +50,28 @@ class Ending:
     handler: str
 
 
+async def into_lane(transport: Transport, order: Order, choices: LaneChoices, lanes: int, now: float) -> Order:
+    """The same in a lane of its class by its fairness key, for a pool with so many lanes. `now`: a steady clock."""
+    envelope = order.envelope
+    if not envelope.fair or not lanes:
+        return order
+    if choices.needs_look(order.pool, now):
+        counts: dict[tuple[str, str], int] = {}
+        # A choice without a look is less good; what stands in the way, the submission itself will say.
+        with contextlib.suppress(wire.TransportError):
+            ask = {"subjects_filter": subjects.tasks_all(*order.pool)}
+            counts = read_counts(await transport.api(f"STREAM.INFO.{subjects.pool_stream(*order.pool)}", ask))
+        choices.saw(order.pool, counts, now)
+    lane = choices.choose(order.pool, envelope.task_class, envelope.fair, lanes)
+    return replace(order, envelope=envelope.model_copy(update={"lane": lane}))
+
+
 async def submit(transport: Transport, order: Order, msg_id: str = "") -> None:
     """Put the task into its pool's queue; a repetition within two minutes is dropped by the server.
 
     Raises `QueueFull` when the queue is at its bound and `StreamMissing` when it does not exist.
     """
-    subject = subjects.tasks(*order.pool, order.envelope.task_class)
+    subject = subjects.tasks(*order.pool, order.envelope.task_class, order.envelope.lane)
     await transport.publish_stored(
         subject, order.body, headers=_headers(order), options=Publish(msg_id=msg_id or order.envelope.id)
     )
@@ -63,7 +80,7 @@ async def submit(transport: Transport, order: Order, msg_id: str = "") -> None:
 async def schedule(transport: Transport, order: Order) -> None:
     """Let the server put the task into the queue at its time."""
     assert order.not_before is not None
-    target = subjects.due(*order.pool, order.envelope.task_class)
+    target = subjects.due(*order.pool, order.envelope.task_class, order.envelope.lane)
     await transport.schedule(
         order.envelope.id,
         target,

@@ -160,5 +160,6 @@ def make_queue_config(key: PoolKey, uid: str, spec: WorkerPoolSpec, replicas: in
         lease=parse_duration(spec.timeouts.lease),
         storage=spec.queue.storage.lower(),
         replicas=max(spec.queue.replicas, replicas),
+        lanes=spec.queue.fairness.lanes if spec.queue.fairness else None,
         metadata=((streams.META_UID, uid), (streams.META_RECLAIM, spec.queue.reclaim_policy)),
     )

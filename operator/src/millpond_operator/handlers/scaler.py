@@ -15,6 +15,7 @@ from millpond_scaling import Decision, Observation, Policy, decide
 
 from millpond_operator import metrics
 from millpond_operator.broker import streams
+from millpond_operator.broker.classes import read_classes
 from millpond_operator.broker.streams import Reading
 from millpond_operator.cluster.workqueue import WorkQueue
 from millpond_operator.cluster_key import PoolKey
@@ -115,7 +116,8 @@ class Scaler:
         for start in range(0, len(keys), BREATH):
             some = keys[start : start + BREATH]
             found = await asyncio.gather(
-                *(streams.read_classes(self.world.transport, key) for key in some), return_exceptions=True
+                *(read_classes(self.world.transport, key, self.world.memory[key].class_counts) for key in some),
+                return_exceptions=True,
             )
             for key, classes in zip(some, found, strict=True):
                 # Without an answer the last ones stand: the lag, read by itself, says what they miss.

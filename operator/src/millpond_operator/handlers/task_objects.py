@@ -45,6 +45,7 @@ def make_order(key: Key, uid: str, spec: TaskSpec, now: datetime) -> Order:
         retry=spec.retry.to_policy() if spec.retry else None,
         timeout=parse_duration(spec.timeout) if spec.timeout else None,
         soft_timeout=parse_duration(spec.soft_timeout) if spec.soft_timeout else None,
+        fair=spec.fairness_key,
         object=key.name,
         key=spec.concurrency_key or "",
         rate_key=spec.rate_key or "",

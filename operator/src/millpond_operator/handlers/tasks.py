@@ -4,6 +4,7 @@
 Scheduled); what became of a submitted task is `projecting`'s, and what the broker has lost `rescuing`'s.
 """
 
+import asyncio
 from collections import defaultdict
 from datetime import UTC, datetime
 
@@ -12,7 +13,7 @@ from millpond_api.lifecycle import TERMINAL, TaskState
 from millpond_api.v1alpha1.common import Condition
 
 from millpond_operator.broker import tasks as broker
-from millpond_operator.broker.tasks import Ending
+from millpond_operator.broker.tasks import Ending, Order
 from millpond_operator.cluster.cache import Body, Key, key_of
 from millpond_operator.cluster.workqueue import WorkQueue
 from millpond_operator.cluster_key import PoolKey
@@ -128,7 +129,7 @@ class TaskController:
         if step.do is Do.SUBMIT and not self._lines[task.pool].may_try(task.key, task.created):
             self._wait_for_room(task)
             return
-        order = make_order(task.key, task.uid, task.spec, now)
+        order = await self._into_lane(make_order(task.key, task.uid, task.spec, now))
         try:
             if step.do is Do.SCHEDULE:
                 await broker.schedule(self.world.transport, order)
@@ -158,6 +159,13 @@ class TaskController:
         line = self._lines.get(pool)
         if line is not None and line.leave(key) and (head := line.head()) is not None:
             self.queue.add(head)
+
+    async def _into_lane(self, order: Order) -> Order:
+        spec = self.world.spec(order.pool)
+        lanes = spec.queue.fairness.lanes if spec and spec.queue.fairness else 0
+        return await broker.into_lane(
+            self.world.transport, order, self.world.lane_choices, lanes, asyncio.get_running_loop().time()
+        )
 
     def _put(self, task: TaskObject, step: Step, queued_at: datetime | None = None, delay: float = 0.0) -> None:
         """Write a phase that no log holds. Ranks: waiting −1, submitted 0, then the log's sequences."""

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import orjson
 from millpond.transport import Transport
 from millpond_api import LABEL_POOL
+from millpond_api.fairness import LaneChoices
 from millpond_api.v1alpha1 import WorkerPoolSpec, WorkerPoolStatus, WorkerStatus
 from millpond_api.v1alpha1.rollout import RolloutStatus
 from millpond_api.v1alpha1.workerpool import Decision as LedgerEntry
 from millpond_scaling import Decision, Memory, Policy, check_schedules, make_policy
 
-from millpond_operator.broker.streams import ClassReading
+from millpond_operator.broker.classes import ClassCounts, ClassReading
 from millpond_operator.cluster.api import Api
 from millpond_operator.cluster.cache import Body, Cache, Key
 from millpond_operator.cluster.events import EventPoster, News
@@ -62,6 +63,7 @@ class PoolMemory:
     class_service: dict[str, ServiceMeter] = field(default_factory=lambda: defaultdict(ServiceMeter))
     classes: dict[str, ClassReading] = field(default_factory=dict)
     """The queue by class as of the last tick, for pools whose decisions need it."""
+    class_counts: ClassCounts = field(default_factory=ClassCounts)
     measured: Crowd | None = None
     """The workers as `service` has noted them."""
     scaling: Memory = field(default_factory=Memory)
@@ -128,6 +130,8 @@ class World:
     """Task objects that were seen and not looked at yet: they are lag already, though no queue holds them."""
     submitted: dict[str, datetime] = field(default_factory=dict)
     """Uids of Tasks that this process put into a queue, and when, until their statuses say so."""
+    lane_choices: LaneChoices = field(default_factory=LaneChoices)
+    """Where Task objects with a fairness key wait in their classes."""
     started: float = 0.0
 
     def __post_init__(self) -> None:

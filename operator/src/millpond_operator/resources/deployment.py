@@ -142,6 +142,7 @@ def _environment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str) -> list[dict
         "MILLPOND_CLASSES": ",".join(spec.queue.classes),
         "MILLPOND_WEIGHTS": json.dumps(class_weights(spec.queue.classes, spec.queue.weights)),
         "MILLPOND_PRIORITY": spec.queue.priority,
+        "MILLPOND_FAIR_LANES": str(spec.queue.fairness.lanes if spec.queue.fairness else 0),
         "MILLPOND_RETRY": spec.retry.to_policy().model_dump_json(),
         "MILLPOND_LEASE": f"{parse_duration(spec.timeouts.lease):g}",
         "MILLPOND_POISON_LIMIT": str(spec.retry.max_lost_workers),

@@ -29,6 +29,7 @@ class Agenda:
 
     def __init__(self, turns: Turns, classes: tuple[str, ...]) -> None:
         self._turns = turns
+        self.classes = classes
         self._rings = {name: _Ring() for name in classes}
 
     def plan(self, free: int, now: float, *, probes: int = 0) -> dict[Line, int]:
@@ -130,8 +131,6 @@ class _Ring:
     def found_full(self, lane: str) -> None:
         self.doubtful.pop(lane, None)
         self.ready[lane] = None
-        if lane:
-            self.counts.setdefault(lane, 1)
 
     def see(self, counts: Mapping[str, int]) -> bool:
         found = False
@@ -141,6 +140,7 @@ class _Ring:
                 found = True
             elif lane not in self.ready:
                 self.doubtful[lane] = None
+        # Only what an earlier look showed: this one may be older than a wake-up that came before it.
         for lane in [lane for lane in self.counts if lane not in counts]:
             self.ready.pop(lane, None)
             self.doubtful.pop(lane, None)

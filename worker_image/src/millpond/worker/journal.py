@@ -171,7 +171,7 @@ class Journal:
     async def schedule(self, envelope: Envelope, at: datetime, delivery: Delivery, msg_id: str) -> None:
         """Let the message come back at its time, with this envelope."""
         headers = {**own_headers(delivery.message), subjects.HEADER_ENVELOPE: envelope.encode().decode()}
-        target = subjects.due(self.namespace, self.pool, envelope.task_class)
+        target = subjects.due(self.namespace, self.pool, envelope.task_class, envelope.lane)
         body = delivery.message.body
         await self.until_done(
             "schedule",

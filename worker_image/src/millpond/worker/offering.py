@@ -8,13 +8,21 @@ that was deleted (it asks again, more slowly, until it is back).
 """
 
 import asyncio
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
+from millpond_api import subjects
+from millpond_api.broker import QueueConfig
 
+from millpond.settings import Settings
+from millpond.transport import Transport, TransportError
 from millpond.worker.agenda import Agenda, Line
+from millpond.worker.delivery import Delivery
+from millpond.worker.lanes import LaneWatch, Pool
 from millpond.worker.pulls import EXPIRES, Pull, Puller
+from millpond.worker.turns import Turns
 
 GATHER = 0.005
 """Seconds in which freed slots gather before a small pull is sent: one request for many instead of one each."""
@@ -22,6 +30,9 @@ TROUBLE = (0.25, 2.0)
 """Pause after a refusal (no such consumer, say), doubled up to the second figure."""
 LOOK = 1.0
 """Seconds until the loop looks by itself: a pull whose answer was lost is noticed only by looking."""
+IDLE_PROBES = 16
+"""Lanes that an idle worker asks after a look although they seem to hold only what is in flight: what a lost worker
+had, or what came and went between two looks."""
 
 
 @dataclass
@@ -58,9 +69,21 @@ class Offering:
 
     def __init__(self, puller: Puller, slots: Slots, lines: "OneLine | ManyLines") -> None:
         self._puller, self._slots, self._lines = puller, slots, lines
+        self.reset = puller.reset
+        """Forget what was asked: the connection that asked is gone."""
         self._patience = _Patience()
         self._worth = max(1, slots.total // 8)
         self._gathered = False
+
+    async def start(self, on_delivery: Callable[[Delivery], None]) -> None:
+        """Before `run`: who takes what arrives."""
+        await self._puller.start(on_delivery)
+        await self._lines.start()
+
+    async def stop(self) -> None:
+        """For good, once `run` was cancelled: when this returns, nothing more arrives."""
+        await self._lines.stop()
+        await self._puller.stop()
 
     async def run(self) -> None:
         while True:
@@ -93,6 +116,12 @@ class OneLine:
     def __init__(self, puller: Puller, slots: Slots, task_class: str) -> None:
         self._puller, self._slots, self._line = puller, slots, Line(task_class)
 
+    async def start(self) -> None:
+        """Nothing to prepare."""
+
+    async def stop(self) -> None:
+        """Nothing to end."""
+
     @property
     def offered(self) -> int:
         return self._puller.outstanding
@@ -104,46 +133,97 @@ class OneLine:
 
 
 class ManyLines:
-    """Several classes."""
+    """Several classes, or lanes. `watch` is None in a pool that never was fair between keys."""
 
-    def __init__(self, puller: Puller, slots: Slots, agenda: Agenda, classes: tuple[str, ...]) -> None:
-        self._puller, self._slots, self._agenda = puller, slots, agenda
-        self._classes = classes
+    def __init__(self, puller: Puller, slots: Slots, agenda: Agenda, watch: LaneWatch | None = None) -> None:
+        self._puller, self._slots, self._agenda, self._watch = puller, slots, agenda, watch
+        self._served = False
+
+    async def start(self) -> None:
+        if self._watch:
+            await self._watch.start()
+
+    async def stop(self) -> None:
+        if self._watch:
+            await self._watch.stop()
 
     @property
     def offered(self) -> int:
+        """Pulls that wait are extra: they are taken back when the slots are full."""
         return 0
 
     async def offer(self) -> None:
         """Fill the free slots; wait for tasks with those that stay free."""
-        for name in self._classes:
+        for name in self._agenda.classes:
             self._agenda.watch(name, watched=self._puller.is_waiting(Line(name)))
+        probes = await self._look() if self._watch else 0
+        self._served = False
         clock = asyncio.get_running_loop().time
         while (free := self._slots.free()) > 0:
-            plan = self._agenda.plan(free, clock())
+            plan = self._agenda.plan(free, clock(), probes=probes)
             if not plan:
                 break
-            pulls = await self._ask(plan)
-            if len(pulls) < len(plan):
-                return
-            await self._puller.until_closed(pulls)
-            for pull in pulls:
-                self._agenda.note(pull.line, pull.asked, pull.got, clock())
-            if self._puller.trouble:
+            probes = 0
+            if not await self._take(plan):
                 return
         await (self._wait_for_tasks() if self._slots.free() > 0 else self._wait_for_slots())
 
-    async def _ask(self, plan: dict[Line, int]) -> list[Pull]:
+    async def _look(self) -> int:
+        """Keep the view of the lanes fresh; how many lanes that are probably empty to ask as well.
+
+        One for a slot that was freed. Of idle workers only the one whose turn it was to look.
+        """
+        assert self._watch
+        asked = await self._watch.refresh() if self._slots.free() > 0 else False
+        return 1 if self._served else IDLE_PROBES * asked
+
+    async def _take(self, plan: dict[Line, int]) -> bool:
+        """Ask for what is planned and note what came; False when asking on makes no sense now."""
         asked = [await self._puller.ask(line, count, wait=False) for line, count in plan.items()]
-        return [pull for pull in asked if pull]
+        pulls = [pull for pull in asked if pull]
+        if len(pulls) < len(plan):
+            return False
+        await self._puller.until_closed(pulls)
+        for pull in pulls:
+            if pull.missing and self._watch:
+                await self._make_lane(self._watch, pull)
+            else:
+                self._agenda.note(pull.line, pull.asked, pull.got, asyncio.get_running_loop().time())
+            self._served |= pull.got > 0
+        return not self._puller.trouble
+
+    async def _make_lane(self, watch: LaneWatch, pull: Pull) -> None:
+        """The first task of a lane: its consumer is made, and the lane is asked again."""
+        try:
+            await watch.ensure(pull.line)
+        except TransportError as error:
+            self._puller.trouble = f"lane {pull.line.lane} of class {pull.line.task_class}: {error}"
 
     async def _wait_for_tasks(self) -> None:
         await self._puller.open_waiting()
-        for name in self._classes:
+        for name in self._agenda.classes:
             if not self._puller.is_waiting(Line(name)):
                 await self._puller.ask(Line(name), 1, wait=True)
                 self._agenda.watch(name, watched=True)
+        if self._watch:
+            await self._watch.listen()
 
     async def _wait_for_slots(self) -> None:
         """No slot is free: what a waiting pull would bring has to run elsewhere."""
         self._puller.close_waiting()
+        if self._watch:
+            await self._watch.hush()
+
+
+def make_offering(transport: Transport, settings: Settings, slots: Slots, *, once_fair: bool) -> Offering:
+    """The offering of one worker. `once_fair`: the queue has lanes or had some, so they are looked at."""
+    queue = QueueConfig(settings.namespace, settings.pool, settings.classes, lease=settings.lease)
+    puller = Puller(transport, subjects.pool_stream(settings.namespace, settings.pool), slots.wake)
+    fair = settings.fair_lanes > 0
+    if len(settings.classes) == 1 and not fair and not once_fair:
+        return Offering(puller, slots, OneLine(puller, slots, settings.classes[0]))
+    # A random place in the cycle: workers that start together must not all begin with the same class.
+    turns = Turns(settings.shares, strict=settings.priority == "Strict", phase=random.random())
+    agenda = Agenda(turns, settings.classes)
+    watch = LaneWatch(transport, Pool(queue, fair), agenda, slots.wake) if fair or once_fair else None
+    return Offering(puller, slots, ManyLines(puller, slots, agenda, watch))

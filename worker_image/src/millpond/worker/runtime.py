@@ -7,7 +7,6 @@ waits for), one that restarts (everything is asked and claimed again), and a que
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Awaitable, Callable
 
@@ -15,6 +14,7 @@ import structlog
 from millpond_api import subjects
 from millpond_api.envelope import Envelope
 from millpond_api.events import RpcAnswer, utc_now
+from millpond_api.fairness import has_lanes
 from millpond_api.lifecycle import WorkerState
 
 from millpond.app import App
@@ -22,7 +22,6 @@ from millpond.client import Client
 from millpond.context import Context
 from millpond.settings import Settings
 from millpond.transport import Hooks, Transport, TransportError
-from millpond.worker.agenda import Agenda
 from millpond.worker.announcer import Announcer
 from millpond.worker.attempt import Shop
 from millpond.worker.board import Board, Running
@@ -36,10 +35,8 @@ from millpond.worker.intake import Intake
 from millpond.worker.journal import Journal, Pause
 from millpond.worker.keeper import Keeper, KeeperPlan
 from millpond.worker.limiter import Limiter, LimitHooks
-from millpond.worker.offering import ManyLines, Offering, OneLine, Slots
-from millpond.worker.pulls import Puller
+from millpond.worker.offering import Offering, Slots, make_offering
 from millpond.worker.rpc import serve_rpc
-from millpond.worker.turns import Turns
 
 RELEASE_TIMEOUT = 3.0
 """Seconds for giving back what runs, once the grace period is over: three requests to a server that answers."""
@@ -68,7 +65,7 @@ class Worker:
         self.intake: Intake | None = None
         self._limiter: Limiter | None = None
         self._last_error = ""
-        self._puller: Puller | None = None
+        self._offering: Offering | None = None
         self._loop_task: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
@@ -138,28 +135,18 @@ class Worker:
     async def _open_queue(self, transport: Transport, stack: contextlib.AsyncExitStack) -> None:
         """Wait until the pool's consumers are there, then offer the slots; until stopped."""
         stream = subjects.pool_stream(self.settings.namespace, self.settings.pool)
-        for task_class in self.settings.classes:
-            await self._await_consumer(transport, stream, task_class)
+        known = [await self._await_consumer(transport, stream, name) for name in self.settings.classes]
         self.board.ready = True
         assert self.intake is not None
         if self.intake.draining:
             return
-        self._puller = Puller(transport, stream, self._wake)
-        await self._puller.start(self.intake.take)
+        slots = Slots(self.settings.concurrency, self._free, self._wake)
+        self._offering = make_offering(transport, self.settings, slots, once_fair=any(map(has_lanes, known)))
+        await self._offering.start(self.intake.take)
         self.announcer.change(WorkerState.IDLE, "Ready", "connected to the pool's queue")
         _background(stack, self.crier.run(transport))
-        offering = self._make_offering(self._puller, self.intake)
-        self._loop_task = asyncio.create_task(offering.run(), name="millpond-pulls")
+        self._loop_task = asyncio.create_task(self._offering.run(), name="millpond-pulls")
         await self._loop_task
-
-    def _make_offering(self, puller: Puller, intake: Intake) -> Offering:
-        classes = self.settings.classes
-        slots = Slots(self.settings.concurrency, self._free, self._wake)
-        if len(classes) == 1:
-            return Offering(puller, slots, OneLine(puller, slots, classes[0]))
-        # A random place in the cycle: workers that start together must not all begin with the same class.
-        turns = Turns(self.settings.shares, strict=self.settings.priority == "Strict", phase=random.random())
-        return Offering(puller, slots, ManyLines(puller, slots, Agenda(turns, classes), classes))
 
     def _make_cancel(self, transport: Transport) -> Callable[[str, str], Awaitable[object]]:
         """Cancelling as any client does it: by compare-and-set on the task's log, and a word to its worker."""
@@ -170,12 +157,12 @@ class Worker:
         """Messages worth pulling now."""
         return self._limiter.room(self.intake.free) if self.intake and self._limiter else 0
 
-    async def _await_consumer(self, transport: Transport, stream: str, task_class: str) -> None:
+    async def _await_consumer(self, transport: Transport, stream: str, task_class: str) -> dict[str, object]:
+        """What the server says of the class's consumer, once it is there."""
         pause, said = Pause(0.1, 1.0), ""
         while True:
             try:
-                await transport.api(f"CONSUMER.INFO.{stream}.{subjects.consumer(task_class)}")
-                return
+                return await transport.api(f"CONSUMER.INFO.{stream}.{subjects.consumer(task_class)}")
             except TransportError as error:
                 if str(error) != said:
                     said = str(error)
@@ -205,8 +192,8 @@ class Worker:
         self.intake.drain()
         if self._loop_task:
             self._loop_task.cancel()
-        if self._puller:
-            await self._puller.stop()
+        if self._offering:
+            await self._offering.stop()
 
     @property
     def _takes_part(self) -> bool:
@@ -255,8 +242,8 @@ class Worker:
         """A worker of the pool, perhaps this one, has these handlers."""
 
     def _on_reconnect(self) -> None:
-        if self._puller:
-            self._puller.reset()
+        if self._offering:
+            self._offering.reset()
         self._wake.set()
         self._last_error = ""
         self._log.info("connected to NATS again")
