@@ -24,7 +24,6 @@ CROWD = 8
 """A key moves to its other lane when this many more tasks of others wait in its own: less is not worth its order."""
 REMEMBERED = 4096
 """Keys whose lane is remembered; the one used longest ago goes first, and is then chosen anew."""
-MAX_KEY = 256
 
 Counts = Mapping[tuple[str, str], int]
 """Tasks waiting and in flight by (class, lane)."""

@@ -131,7 +131,7 @@ class DeadLetters:
             if not name.startswith("Nats-") and name != subjects.HEADER_ERROR
         }
         headers[subjects.HEADER_ENVELOPE] = following.encode().decode()
-        subject = subjects.tasks(self._client.namespace, letter.pool, following.task_class)
+        subject = subjects.tasks(self._client.namespace, letter.pool, following.task_class, following.lane)
         options = Publish(msg_id=f"{letter.task}.{following.attempt}")
         try:
             await self._client.transport.publish_stored(subject, letter.stored.body, headers=headers, options=options)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypedDict
 from millpond_api import subjects
 from millpond_api.envelope import Envelope
 from millpond_api.events import MAX_PAYLOAD_BYTES
-from millpond_api.fairness import MAX_KEY
 from millpond_api.retry import RetryPolicy
 
 from millpond.errors import ArgumentsTooLarge
@@ -108,7 +107,7 @@ def make_submission(task_id: str, handler: str, packed: Packed, options: Options
         codec=packed.codec,
         zip=packed.zip,
         accepts=packed.accepts,
-        fair=fairness_key(options),
+        fair=check_key(options.get("fair"), "fair"),
         timeout=positive(options.get("timeout"), "timeout"),
         soft_timeout=positive(options.get("soft_timeout"), "soft_timeout"),
         key=check_key(options.get("key"), "key"),
@@ -137,14 +136,6 @@ def make_batches(submissions: Sequence[Submission]) -> list[list[Submission]]:
 def class_of(options: Options) -> str:
     """The class that the task goes to."""
     return subjects.check_token(options.get("priority") or "default", "priority")
-
-
-def fairness_key(options: Options) -> str:
-    """The fairness key, "" for none."""
-    key = options.get("fair") or ""
-    if len(key) > MAX_KEY:
-        raise ValueError(f"the fairness key has {len(key)} characters, at most {MAX_KEY} are possible")
-    return key
 
 
 def start_time(options: Options, now: datetime) -> datetime | None:

@@ -100,7 +100,7 @@ class PlaceKeeper:
         """From the line to the queue, by way of MILLPOND_DELAYED: a full queue takes it later by itself."""
         transport = self.store.transport
         headers = {name: text for name, text in first.headers.items() if not name.startswith("Nats-")}
-        subject = subjects.due(self.store.namespace, self.store.pool, envelope.task_class)
+        subject = subjects.due(self.store.namespace, self.store.pool, envelope.task_class, envelope.lane)
         options = Publish(msg_id=f"{envelope.id}.line.{first.sequence}", ttl=DUE_TTL)
         await transport.publish_stored(subject, first.body, headers=headers, options=options)
         await transport.delete_message(subjects.STREAM_PARKED, first.sequence)
