@@ -201,9 +201,10 @@ class Bed:
     async def dead_letter(self, name: str) -> Stored:
         """The dead letter of a task, once it is there."""
         subject = subjects.dead(self.queue.namespace, self.queue.pool, name)
-        return await self.until(
+        found: Stored = await self.until(
             lambda: self.transport.read_last(subjects.STREAM_DEAD, subject), f"a dead letter {name}"
         )
+        return found
 
     async def depth(self) -> int:
         """Messages in the queue, waiting and in flight."""
