@@ -13,6 +13,9 @@ from pydantic import Field
 from millpond_api.retry import RetryPolicy
 from millpond_api.wire import Wire
 
+MOST = 2**53
+"""Counts above this are no counts: JSON's readers would not agree on them, and an event could not carry them."""
+
 
 class MalformedTask(ValueError):
     """The message is not a Millpond task; the text says which part is wrong."""
@@ -30,15 +33,15 @@ class Envelope(Wire):
     accepts: str = ""
     """The compression that the submitter reads in a result: "" or "zstd"."""
     task_class: str = Field(default="default", alias="class")
-    attempt: int = Field(default=1, ge=1)
+    attempt: int = Field(default=1, ge=1, le=MOST)
     enqueued: datetime
     deadline: datetime | None = None
     retry: RetryPolicy | None = None
-    snoozes: int = Field(default=0, ge=0)
+    snoozes: int = Field(default=0, ge=0, le=MOST)
     """How often a handler has put it off. Together with `attempt` it says which of a task's messages is the later."""
     redrives: int = Field(default=0, ge=0)
     """How often it was put back from the dead letters."""
-    spent: int = Field(default=0, ge=0)
+    spent: int = Field(default=0, ge=0, le=MOST)
     """Attempts made before the last redrive: its retry policy counts from there."""
     object: str = ""
     parent: str = ""

@@ -5,7 +5,7 @@ If the task's id can still be read, its log gets a `Failed` too, so that whoever
 
 import json
 
-from millpond_api.envelope import Envelope, MalformedTask, parse_envelope
+from millpond_api.envelope import MOST, Envelope, MalformedTask, parse_envelope
 from millpond_api.events import TaskError, utc_now
 from millpond_api.subjects import HEADER_ENVELOPE, check_token
 
@@ -59,6 +59,6 @@ def _guess_task(message: Message) -> tuple[str, int]:
     try:
         found = json.loads(message.headers.get(HEADER_ENVELOPE, ""))
         attempt = found.get("attempt", 1)
-        return check_token(found["id"], "task id"), attempt if isinstance(attempt, int) and attempt > 0 else 1
+        return check_token(found["id"], "task id"), attempt if isinstance(attempt, int) and 0 < attempt <= MOST else 1
     except (ValueError, KeyError, TypeError, AttributeError):
         return "", 1
