@@ -82,7 +82,7 @@ def test_ready_and_degraded(seen: PoolFacts, ready: tuple[bool, str], degraded: 
     told = {fact.type: (fact.holds, fact.reason) for fact in decide_pool_facts(seen)}
     assert told["Ready"] == ready
     assert told["Degraded"] == degraded
-    assert set(told) == {"Ready", "Scaling", "Degraded", "Paused"}
+    assert set(told) == {"Ready", "Scaling", "Degraded", "Paused", "HandlerMissing"}
 
 
 def test_scaling_tells_the_decision_while_the_number_differs() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from millpond_api.events import Beat, InFlight
-from millpond_operator.decisions.crowd import Crowd, make_crowd
+from millpond_operator.decisions.crowd import Crowd, count_missing, make_crowd
 from millpond_operator.decisions.pods import PodFacts
 from millpond_operator.decisions.workers import (
     LOST_AFTER,
@@ -88,6 +88,17 @@ def test_a_missing_handler_is_trouble_unless_a_pod_has_worse() -> None:
     stuck = WorkerMemory(pod=replace(READY, ready=False, trouble=("ImagePullBackOff", "no such image")))
     assert (crowd(lacking).trouble or ("",))[0] == "HandlerMissing"
     assert crowd(lacking, stuck).trouble == ("ImagePullBackOff", "worker w1: no such image")
+
+
+def test_a_handler_that_another_live_worker_has_is_not_missing() -> None:
+    old = WorkerMemory(pod=READY, beat=replace(beat(), handlers=("a",), missing={"b": 2, "c": 1}))
+    new = WorkerMemory(pod=READY, beat=replace(beat(), handlers=("b",), missing={"a": 1, "c": 3}))
+    assert crowd(old, new).missing == (("c", 3),)
+    assert crowd(old).missing == (("b", 2), ("c", 1))
+    assert crowd(old, replace(new, silence=Silence.LOST)).missing == (("b", 2), ("c", 1))
+    reason, message = count_missing(crowd(old).missing) or ("", "")
+    assert reason == "HandlerMissing"
+    assert "b: 2, c: 1" in message
 
 
 @given(st.floats(0, 100))

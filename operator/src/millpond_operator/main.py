@@ -23,7 +23,7 @@ import uvloop
 from millpond import transport as wire
 from millpond.transport import Hooks, Transport
 from millpond_api import LABEL_POOL
-from millpond_api.events import Beat
+from millpond_api.events import Beat, TaskEvent
 
 from millpond_operator import metrics
 from millpond_operator.broker import streams, workers
@@ -36,6 +36,7 @@ from millpond_operator.cluster.leader import Identity, Leader, LeadershipLost
 from millpond_operator.cluster.writer import StatusWriter
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.handlers.evictions import EvictionGuard, keep_of_node
+from millpond_operator.handlers.losses import LossTeller
 from millpond_operator.handlers.pool_status import PoolStatuses
 from millpond_operator.handlers.pools import PoolController
 from millpond_operator.handlers.replicas import Replicas
@@ -131,10 +132,16 @@ async def lead(settings: Settings, api: Api) -> None:
         if not settings.watch_namespace:
             guard.on_beat(pool, worker, beat)
 
+    losses = LossTeller(world)
+
+    def hear_task(pool: PoolKey, task_id: str, event: TaskEvent) -> None:
+        tasks.projector.on_event(pool, task_id, event)
+        losses.on_event(pool, task_id, event)
+
     await _ensure_shared(settings, transport)
     await workers.subscribe_beats(transport, hear_beat)
     await workers.subscribe_worker_events(transport, hands.on_event)
-    await workers.subscribe_task_events(transport, tasks.projector.on_event)
+    await workers.subscribe_task_events(transport, hear_task)
     caches = [world.deployments, world.workers, world.pods]
     if not settings.watch_namespace:
         caches.append(nodes)
@@ -163,6 +170,7 @@ async def lead(settings: Settings, api: Api) -> None:
         tasks.queue.run(),
         tasks.projector.queue.run(),
         hands.queue.run(),
+        losses.queue.run(),
         guard.queue.run(),
         guard.run(),
         world.writer.run(),

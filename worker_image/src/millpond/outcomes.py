@@ -95,7 +95,7 @@ def decide_claim(view: TaskView, origin: Origin, poison_limit: int, now: datetim
     if is_past(origin.envelope.deadline, now):
         return Commit(expected, make_expired(origin, now))
     if last is not None and last.state == TaskState.RUNNING and lost_attempts(view, attempt) >= poison_limit:
-        return Commit(expected, make_poisoned(origin, poison_limit, now))
+        return Commit(expected, make_poisoned(view, origin, now))
     return Claim(expected)
 
 
@@ -192,11 +192,14 @@ def make_failed(origin: Origin, reason: str, error: TaskError, now: datetime) ->
     )
 
 
-def make_poisoned(origin: Origin, limit: int, now: datetime) -> TaskEvent:
+def make_poisoned(view: TaskView, origin: Origin, now: datetime) -> TaskEvent:
+    attempt = origin.envelope.attempt
+    runs = [event for event in view.events if event.state == TaskState.RUNNING and event.attempt == attempt]
+    names = ", ".join(dict.fromkeys(event.worker for event in runs if event.worker))
     error = TaskError(
         type="PoisonTask",
-        message=f"{limit} workers were lost while they ran attempt {origin.envelope.attempt}: it may kill its worker "
-        "(out of memory, a crash); look at those workers' reasons before you redrive it",
+        message=f"{lost_attempts(view, attempt)} workers were lost while they ran attempt {attempt} ({names}): it may "
+        "kill its worker (out of memory, a crash); look at how they ended before you redrive it",
         retryable=False,
     )
     return make_failed(origin, "Poison", error, now)

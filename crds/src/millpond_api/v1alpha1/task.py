@@ -171,7 +171,7 @@ class TaskStatus(Model):
     observed_sequence: int = Field(default=0, description="The log's sequence that this status was made from.")
     conditions: list[Condition] = Field(
         default_factory=list,
-        description="Complete, Failed, Accepted; Waiting while a limit keeps it.",
+        description="Complete, Failed, Accepted, HandlerMissing; Waiting while a limit keeps it.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 

@@ -392,7 +392,8 @@ class WorkerPoolStatus(Model):
     )
     conditions: list[Condition] = Field(
         default_factory=list,
-        description="Ready, Scaling, Degraded, Paused, Progressing, Draining; RateLimited with a rateLimit.",
+        description="Ready, Scaling, Degraded, Paused, HandlerMissing, Progressing, Draining; RateLimited with a "
+        "rateLimit.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 

@@ -54,6 +54,8 @@ class PoolFacts:
     queue_ready: bool
     trouble: tuple[str, str] | None = None
     pause: str = "None"
+    missing: tuple[str, str] | None = None
+    """(reason, message) of the handlers that tasks wait for and nobody has, if any."""
     mistakes: tuple[str, ...] = ()
     """What is wrong with the spec though the API server took it: schedules that can't be read, for instance."""
     rate: str = ""
@@ -63,7 +65,7 @@ class PoolFacts:
 
 
 def decide_pool_facts(seen: PoolFacts) -> list[Fact]:
-    """Ready, Scaling, Degraded and Paused of a pool; RateLimited of one that has a rate."""
+    """Ready, Scaling, Degraded, Paused and HandlerMissing of a pool; RateLimited of one that has a rate."""
     if not seen.queue_ready:
         ready = Fact("Ready", False, "QueueMissing", "the queue could not be made yet: is NATS reachable?")
     elif seen.trouble and seen.ready < seen.desired:
@@ -77,7 +79,8 @@ def decide_pool_facts(seen: PoolFacts) -> list[Fact]:
     scaling = Fact("Scaling", seen.current != seen.desired, seen.decision_reason, seen.decision_message)
     degraded = _degraded(seen)
     paused = Fact("Paused", seen.pause != "None", f"Pause{seen.pause}" if seen.pause != "None" else "NotPaused")
-    return [ready, scaling, degraded, paused, *_limited(seen)]
+    missing = Fact("HandlerMissing", seen.missing is not None, *(seen.missing or ("AllThere",)))
+    return [ready, scaling, degraded, paused, missing, *_limited(seen)]
 
 
 def _limited(seen: PoolFacts) -> list[Fact]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from millpond_api.events import Beat
 from millpond_api.lifecycle import WorkerState
 
 from millpond_operator.decisions.workers import Silence, WorkerMemory, decide_state
@@ -35,6 +36,8 @@ class Crowd:
     ready_of: dict[str, int] = field(default_factory=dict)
     """Ready workers by the version of the pool's template, and those of them that run a task."""
     busy_of: dict[str, int] = field(default_factory=dict)
+    missing: tuple[tuple[str, int], ...] = ()
+    """Handlers that tasks wait for and that no live worker has, with the tasks that were seen."""
     unschedulable: int = 0
     unschedulable_why: str = ""
     limited: bool = False
@@ -55,14 +58,15 @@ def make_crowd(workers: Iterable[tuple[str, WorkerMemory]]) -> Crowd:
         states[state] = states.get(state, 0) + 1
     troubles = ((pod.trouble[0], f"worker {name}: {pod.trouble[1]}") for name, pod in staying if pod.trouble)
     unplaced = [pod.trouble[1] for _, pod in staying if pod.trouble and pod.trouble[0] == "Unschedulable"]
-    missing = {handler for _, _, beat in told for handler in beat.missing}
+    missing = _read_missing([beat for _, _, beat in fresh])
     return Crowd(
         pods=len(staying),
         ready=sum(pod.ready for _, pod in staying),
         in_flight=None if blind else sum(len(beat.in_flight) for _, _, beat in fresh),
         said_in_flight=sum(len(beat.in_flight) for _, _, beat in told),
         states=states,
-        trouble=next(troubles, None) or _missing(missing),
+        trouble=next(troubles, None) or say_missing(missing),
+        missing=missing,
         drained=tuple(name for name, worker, _ in fresh if is_drained(worker)),
         ready_of=dict(Counter(pod.version for _, _, pod in serving)),
         busy_of=dict(Counter(pod.version for _, worker, pod in serving if worker.beat and worker.beat.in_flight)),
@@ -93,11 +97,32 @@ def _state(worker: WorkerMemory) -> str:
     return WorkerState.LOST if alive and worker.silence is not Silence.NONE else state
 
 
-def _missing(handlers: set[str]) -> tuple[str, str] | None:
-    if not handlers:
+def _read_missing(beats: list[Beat]) -> tuple[tuple[str, int], ...]:
+    """What some lack and none has: two versions of an app side by side lack something of each other."""
+    there = {handler for beat in beats for handler in beat.handlers}
+    counts: dict[str, int] = {}
+    for beat in beats:
+        for handler, tasks in beat.missing.items():
+            # A task goes from worker to worker: the most that one of them has seen is nearer than the sum.
+            counts[handler] = max(tasks, counts.get(handler, 0))
+    return tuple(sorted((handler, tasks) for handler, tasks in counts.items() if handler not in there))
+
+
+def say_missing(missing: tuple[tuple[str, int], ...]) -> tuple[str, str] | None:
+    """Reason and sentence on the handlers that nobody has; None when nothing is missing."""
+    if not missing:
         return None
-    names = ", ".join(sorted(handlers)[:NAMED_HANDLERS])
+    names = ", ".join(handler for handler, _ in missing[:NAMED_HANDLERS])
     return (
         "HandlerMissing",
         f"no worker has the handler {names}: tasks for it wait until an image with it is rolled out",
     )
+
+
+def count_missing(missing: tuple[tuple[str, int], ...]) -> tuple[str, str] | None:
+    """The same with the tasks that were seen waiting for each."""
+    said = say_missing(missing)
+    if said is None:
+        return None
+    counts = ", ".join(f"{handler}: {tasks}" for handler, tasks in missing[:NAMED_HANDLERS])
+    return said[0], f"{said[1]} (seen waiting: {counts})"

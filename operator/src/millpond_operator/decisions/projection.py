@@ -74,6 +74,9 @@ def task_conditions(old: list[Condition], last: TaskEvent, now: datetime, genera
     if last.aside is not None and not ended:
         # Only while it holds: a task that no limit has put aside has no such condition.
         facts.append(Fact("Waiting", True, last.reason, last.message))
+    if any(condition.type == "HandlerMissing" for condition in old):
+        # It waited for its handler, and a worker has it by now (or the task was ended without).
+        facts.append(Fact("HandlerMissing", False, str(last.state)))
     return make_conditions(old, facts, now, generation)
 
 

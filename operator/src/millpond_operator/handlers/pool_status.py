@@ -16,7 +16,7 @@ from millpond_operator.cluster.workqueue import WorkQueue
 from millpond_operator.cluster.writer import Target
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.decisions.conditions import PoolFacts, decide_pool_facts, make_conditions, say_decision
-from millpond_operator.decisions.crowd import Crowd
+from millpond_operator.decisions.crowd import Crowd, count_missing
 from millpond_operator.handlers.rollout_status import decide_rollout_facts, read_versions
 from millpond_operator.handlers.world import LEDGER_LENGTH, World
 from millpond_operator.resources.deployment import selector
@@ -77,6 +77,7 @@ class PoolStatuses:
             body["metadata"]["uid"],
             body["metadata"].get("generation", 0),
             (crowd.pods > 0, crowd.ready > 0, crowd.ready == crowd.pods, crowd.trouble, crowd.limited),
+            tuple(handler for handler, _ in crowd.missing),
             tuple((version.version, version.replicas) for version in self.world.versions.of(key).values()),
             self.world.rollout_of(key),
             memory.held,
@@ -121,6 +122,7 @@ class PoolStatuses:
             decision_message=f"{message}; {memory.held}" if memory.held else message,
             queue_ready=memory.queue_ready,
             trouble=crowd.trouble,
+            missing=count_missing(crowd.missing),
             pause=spec.scaling.pause,
             mistakes=memory.mistakes,
             rate=spec.rate_limit.rate or "" if spec.rate_limit else "",

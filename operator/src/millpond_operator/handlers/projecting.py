@@ -15,7 +15,9 @@ from millpond_operator.broker import tasks as broker
 from millpond_operator.cluster.cache import Key
 from millpond_operator.cluster.workqueue import WorkQueue
 from millpond_operator.cluster_key import PoolKey
+from millpond_operator.decisions.losses import say_losses
 from millpond_operator.decisions.projection import is_news, project
+from millpond_operator.handlers.losses import read_losses
 from millpond_operator.handlers.task_objects import LIVE, parse, phase_of
 from millpond_operator.handlers.world import World
 
@@ -58,6 +60,9 @@ class Projector:
             update={"task_id": task.uid, "queued_at": task.status.queued_at or self.world.submitted.get(task.uid)}
         )
         status = project(before, view, datetime.now(UTC), task.generation)
+        losses = say_losses(read_losses(self.world, task.pool, view))
+        if losses:
+            status = status.model_copy(update={"message": f"{status.message}; {losses}"[:1024]})
         self.world.writer.put(task.target, status.to_manifest(), rank=view.last.sequence)
         if view.terminal:
             self.world.submitted.pop(task.uid, None)

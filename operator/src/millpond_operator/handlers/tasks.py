@@ -71,9 +71,12 @@ class TaskController:
                 self.queue.add(key)
 
     def on_missing(self, pool: PoolKey, names: list[str], handlers: list[str]) -> None:
-        """A worker met tasks whose handler it does not have."""
+        """A worker met tasks whose handler it does not have; another worker of the pool may have it."""
+        beats = [worker.beat for _, worker in self.world.workers_of(pool) if worker.beat and not worker.silence]
         for name in names:
             body = self.world.tasks.get(pool.namespace, name)
+            if body is not None and any(body["spec"]["handler"] in beat.handlers for beat in beats):
+                continue
             if body is None or phase_of(body) != "Queued" or (body["status"].get("reason") == "HandlerMissing"):
                 continue
             task = parse(body)
@@ -85,7 +88,7 @@ class TaskController:
                 update={
                     "reason": "HandlerMissing",
                     "message": text,
-                    "conditions": self._accepted(task, False, "HandlerMissing", text),
+                    "conditions": self._accepted(task, False, "HandlerMissing", text, missing=True),
                 }
             )
             self.world.writer.put(task.target, status.to_manifest(), rank=0)
@@ -181,8 +184,11 @@ class TaskController:
         )
         self.world.writer.put(task.target, status.to_manifest(), rank=-1 if step.do is Do.WAIT else 0, delay=delay)
 
-    def _accepted(self, task: TaskObject, holds: bool, reason: str, message: str) -> list[Condition]:
+    def _accepted(
+        self, task: TaskObject, holds: bool, reason: str, message: str, *, missing: bool = False
+    ) -> list[Condition]:
         facts = [
+            *([Fact("HandlerMissing", True, reason, message)] if missing else []),
             Fact("Accepted", holds, reason, message),
             Fact("Complete", False, "NotFinished"),
             Fact("Failed", False, "NotFinished"),

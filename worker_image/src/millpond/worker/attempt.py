@@ -50,10 +50,9 @@ from millpond.worker.delivery import NAK, Delivery, nak_after
 from millpond.worker.executors import Executors
 from millpond.worker.journal import PASSING, Journal, Pause
 from millpond.worker.limiter import Entry, Instead, Later, Limiter
+from millpond.worker.shelf import Shelf
 from millpond.worker.watch import Hooks, Watch
 
-MISSING_DELAY, MISSING_DELAY_MOST = 5.0, 60.0
-"""A message whose handler is not here comes back after 5 s, later each time, at most every 60 s."""
 STOP_GRACE = 5.0
 """Seconds that a handler in a process has to end when it is asked to; then the process is killed."""
 
@@ -72,6 +71,7 @@ class Shop:
     executors: Executors
     context_of: Callable[[Envelope, Running], Context]
     limiter: Limiter
+    shelf: Shelf
     note: Callable[[str, str], None] = lambda reason, message: None
     """Tell something about this worker in its log of transitions."""
 
@@ -194,16 +194,18 @@ class Attempt:
 
     async def _wait_for_handler(self) -> None:
         """No attempt is used: a worker with the handler may come, with a new version of the image for instance."""
-        envelope, count = self.envelope, self.delivery.count
+        envelope, delivery = self.envelope, self.delivery
         wanted = f"codec:{self._lack}" if self._lack else envelope.handler
         self.shop.board.missing.note(envelope.id, wanted, envelope.object)
-        delay = min(MISSING_DELAY * 1.5 ** (count - 1) if count < 20 else MISSING_DELAY_MOST, MISSING_DELAY_MOST)
+        self.drop()
+        delay = await self.shop.shelf.take(delivery.sequence, delivery.reply, wanted, delivery.count)
         have = ", ".join(self.shop.handlers.names())
         if self._lack:
             self._log().warning("the task waits for a worker that can read it", why=str(missing(self._lack)))
+        elif delay is None:
+            self._log().warning("no worker of the pool has this handler; the task waits", have=have)
         else:
-            self._log().warning("no such handler in this app; the task waits", have=have, again_in=delay)
-        await self.shop.journal.answer_latest(self._reply, nak_after(delay))
+            self._log().info("no such handler in this app; the message goes back", have=have, again_in=delay)
 
     async def _serve(self, handler: Handler, claim: int) -> None:
         """Run the handler under our claim, then commit how it ended."""

@@ -50,6 +50,11 @@ class Missing:
         while len(self._seen) > 1000:
             self._seen.popitem(last=False)
 
+    def forget(self, handlers: set[str]) -> None:
+        """Somebody has these now."""
+        for task in [task for task, (handler, _, _) in self._seen.items() if handler in handlers]:
+            del self._seen[task]
+
     def read(self) -> tuple[dict[str, int], list[str]]:
         """Handlers with the number of tasks that want them, and the last Task objects among those."""
         oldest = time.monotonic() - MISSING_KEPT
@@ -71,7 +76,9 @@ class Board:
     incarnation: str = field(default_factory=lambda: secrets.token_hex(4))
     running: dict[int, Running] = field(default_factory=dict)
     leases: dict[str, None] = field(default_factory=dict)
-    """Ack subjects of everything that is ours now, running or held: the keeper prolongs exactly these."""
+    """Ack subjects of everything that is ours now, running or held: the keeper prolongs these."""
+    shelved: dict[str, None] = field(default_factory=dict)
+    """Those of messages for handlers that nobody has yet: prolonged too, but no work of ours."""
     missing: Missing = field(default_factory=Missing)
     succeeded: int = 0
     failed: int = 0

@@ -6,13 +6,14 @@ than the stream (then nobody knows the catalogue, which is allowed).
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import fields
 
 import pydantic
 import structlog
 from millpond_api import subjects
-from millpond_api.catalogue import ANNOUNCE_EVERY, Catalogue, HandlerCard, Parameter, make_parameters
+from millpond_api.catalogue import ANNOUNCE_EVERY, Catalogue, HandlerCard, Parameter, choose_current, make_parameters
 from millpond_api.events import utc_now
 from pydantic_core import to_jsonable_python
 
@@ -35,8 +36,8 @@ class Crier:
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def listen(self, transport: Transport, hear: Callable[[set[str]], None]) -> None:
-        """`hear(names)` for every announcement of the pool, our own too."""
+    async def listen(self, transport: Transport, hear: Callable[[set[str]], Awaitable[None]]) -> None:
+        """`hear(names)` for every announcement of the pool, also our own and those that are current already."""
         self._loop = asyncio.get_running_loop()
 
         async def on_message(message: Message) -> None:
@@ -45,9 +46,15 @@ class Crier:
             except pydantic.ValidationError as error:
                 log.warning("a catalogue could not be read", error=str(error))
                 return
-            hear({card.name for card in said.handlers})
+            await hear({card.name for card in said.handlers})
 
-        await transport.subscribe(subjects.catalogue(self._namespace, self._pool), on_message)
+        subject = subjects.catalogue(self._namespace, self._pool)
+        await transport.subscribe(subject, on_message)
+        # Not known is allowed: then what is missing here waits until somebody announces it.
+        with suppress(TransportError, pydantic.ValidationError):
+            stored = await transport.read_log(subjects.STREAM_CATALOGUE, subject)
+            for said in choose_current(Catalogue.decode(one.body) for one in stored):
+                await hear({card.name for card in said.handlers})
 
     def changed(self) -> None:
         """Say it again, soon."""

@@ -82,7 +82,7 @@ class Keeper:
 
     async def _renew(self, transport: Transport) -> None:
         while True:
-            for reply in tuple(self._board.leases):
+            for reply in (*tuple(self._board.leases), *tuple(self._board.shelved)):
                 await transport.send(reply, IN_PROGRESS)
             await _wait(self._renew_now, self._plan.lease / 3)
 

@@ -37,6 +37,7 @@ from millpond.worker.keeper import Keeper, KeeperPlan
 from millpond.worker.limiter import Limiter, LimitHooks
 from millpond.worker.offering import Offering, Slots, make_offering
 from millpond.worker.rpc import serve_rpc
+from millpond.worker.shelf import Shelf
 
 RELEASE_TIMEOUT = 3.0
 """Seconds for giving back what runs, once the grace period is over: three requests to a server that answers."""
@@ -63,6 +64,7 @@ class Worker:
         self.crier = Crier(where, app.handlers)
         self._wake, self._stop, self._hurry, self._quiet = (asyncio.Event() for _ in range(4))
         self.intake: Intake | None = None
+        self._shelf: Shelf | None = None
         self._limiter: Limiter | None = None
         self._last_error = ""
         self._offering: Offering | None = None
@@ -101,6 +103,8 @@ class Worker:
         journal = Journal(transport, self.settings.namespace, self.settings.pool, self._log)
         hooks = LimitHooks(self._make_cancel(transport), self._wake.set, self.board.note_limited)
         self._limiter = Limiter(journal, self.settings.limits, self._app.handlers, hooks)
+        self._shelf = Shelf(self.board, journal.answer)
+        _background(stack, self._shelf.run())
         shop = Shop(
             self.settings,
             self._app.handlers,
@@ -109,6 +113,7 @@ class Worker:
             self.executors,
             self._make_context,
             self._limiter,
+            self._shelf,
             self.announcer.note,
         )
         self.intake = Intake(shop, self._on_change)
@@ -190,6 +195,8 @@ class Worker:
         assert self.intake is not None
         self.announcer.change(WorkerState.DRAINING, reason, message) if self._takes_part else None
         self.intake.drain()
+        if self._shelf:
+            await self._shelf.empty()
         if self._loop_task:
             self._loop_task.cancel()
         if self._offering:
@@ -238,12 +245,16 @@ class Worker:
         self.board.handlers = self._app.handlers.names()
         self.crier.changed()
 
-    def _on_catalogue(self, handlers: set[str]) -> None:
+    async def _on_catalogue(self, handlers: set[str]) -> None:
         """A worker of the pool, perhaps this one, has these handlers."""
+        if self._shelf:
+            await self._shelf.hear(handlers)
 
     def _on_reconnect(self) -> None:
         if self._offering:
             self._offering.reset()
+        if self._shelf:
+            self._shelf.forget()
         self._wake.set()
         self._last_error = ""
         self._log.info("connected to NATS again")
