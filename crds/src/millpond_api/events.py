@@ -173,6 +173,8 @@ class Beat(Record):
     """Differs between two processes of the same pod: a container that restarted."""
     missing: dict[str, int] = field(default_factory=dict)
     """Handlers that messages asked for and this worker's app does not have, with the messages seen lately."""
+    starved: datetime | None = None
+    """Since when a call into C holds the worker's interpreter: its understudy says so, and keeps its leases."""
     missing_tasks: list[str] = field(default_factory=list)
     """Task objects that wait for such a handler, the last 20 seen."""
     limited: bool = False

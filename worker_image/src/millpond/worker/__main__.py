@@ -16,6 +16,7 @@ import uvloop
 
 from millpond.app import App
 from millpond.settings import Settings, SettingsError, read_settings
+from millpond.worker.leases import Leases, understudied
 from millpond.worker.loading import AppNotLoadable, load_app
 from millpond.worker.logs import configure_logging
 from millpond.worker.runtime import Worker
@@ -38,17 +39,20 @@ def main() -> int:
             traceback.print_exception(error.__cause__)
         print(f"millpond worker: MILLPOND_APP={settings.app}: {error}", file=sys.stderr)
         return MISCONFIGURED
-    uvloop.run(_serve(settings, app))
+    # Before there are threads, and before anything can hold the interpreter.
+    with understudied(settings) as leases:
+        uvloop.run(_serve(settings, app, leases))
     return 0
 
 
-async def _serve(settings: Settings, app: App) -> None:
+async def _serve(settings: Settings, app: App, leases: Leases) -> None:
     worker = Worker(settings, app)
     # What is loaded by now stays: it is not looked at again by every collection. A task leaves some 40 objects behind,
     # nearly all freed by their counts, so a collection each 20,000 allocations instead of 700 finds no less.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
+    worker.board.leases = leases
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)

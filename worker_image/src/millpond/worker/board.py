@@ -15,6 +15,7 @@ from millpond_api.events import Beat, InFlight
 from millpond_api.lifecycle import WorkerState
 
 from millpond.context import Control
+from millpond.worker.leases import Leases
 
 MISSING_KEPT = 150.0
 """Seconds that a missing handler stays named: its messages come back every 60 s at the latest."""
@@ -75,7 +76,7 @@ class Board:
     state: WorkerState = WorkerState.STARTING
     incarnation: str = field(default_factory=lambda: secrets.token_hex(4))
     running: dict[int, Running] = field(default_factory=dict)
-    leases: dict[str, None] = field(default_factory=dict)
+    leases: Leases = field(default_factory=Leases)
     """Ack subjects of everything that is ours now, running or held: the keeper prolongs these."""
     shelved: dict[str, None] = field(default_factory=dict)
     """Those of messages for handlers that nobody has yet: prolonged too, but no work of ours."""

@@ -105,12 +105,14 @@ class Keeper:
     async def _send_beat(self, transport: Transport) -> None:
         """The same bytes as long as nothing changes: who hears them knows without parsing."""
         if self._said is not None:
+            self._board.leases.say(self._said.encode())
             await transport.send(self._plan.beat_subject, self._said.encode())
 
     async def _tick(self) -> None:
         while True:
             self._board.keeper_tick = time.monotonic()
-            await asyncio.sleep(TICK)
+            self._board.leases.tick()
+            await asyncio.sleep(min(TICK, self._plan.lease / 12))
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:
