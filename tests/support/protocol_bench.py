@@ -25,10 +25,11 @@ from millpond.outcomes import (
     make_released,
 )
 from millpond.transport import Fenced, Transport
+from millpond.worker.agenda import Line
 from millpond.worker.delivery import ACK, NAK, Delivery
 from millpond.worker.journal import Journal
 from millpond.worker.malformed import read_envelope
-from millpond.worker.pulls import ClassPulls
+from millpond.worker.pulls import Puller
 from millpond_api import subjects
 from millpond_api.broker import QueueConfig
 from millpond_api.envelope import Envelope
@@ -76,7 +77,7 @@ class Bench:
 
     client: Client
     journal: Journal
-    pulls: ClassPulls
+    pulls: Puller
     slots: tuple[Slot, ...] = field(default_factory=lambda: (Slot("w0"), Slot("w1")))
     arrived: list[Delivery] = field(default_factory=list)
     unanswered: dict[int, Delivery] = field(default_factory=dict)
@@ -94,7 +95,7 @@ class Bench:
         bench = cls(
             Client(transport, queue.namespace),
             journal,
-            ClassPulls(transport, stream, "default", asyncio.Event()),
+            Puller(transport, stream, asyncio.Event()),
         )
         await bench.pulls.start(bench.arrived.append)
         await bench.client.submit(POOL, "noop", task_id=bench.task, deadline=timedelta(hours=1))
@@ -135,7 +136,7 @@ class Bench:
         return True
 
     async def _pull(self, *, wait: bool) -> bool:
-        pull = await self.pulls.ask(1, wait=wait)
+        pull = await self.pulls.ask(Line("default"), 1, wait=wait)
         assert pull is not None
         await asyncio.wait_for(pull.done.wait(), 60)
         return bool(self.arrived)

@@ -86,20 +86,25 @@ def test_the_budget_allows_no_busy_worker_to_go_and_does_not_see_the_idle_ones()
     assert spec["selector"]["matchLabels"] == {LABEL_POOL: "mill", "millpond.dev/busy": "true"}
 
 
-def removed_long_ago(replicas: int, exist: int) -> list[str]:
+def removed_long_ago(replicas: int, *others: dict[str, Any]) -> list[str]:
     """A worker that was removed and whose pod still stands: who counts as going, and thereby as nobody's."""
     seen = world()
     body = deployment("aaa", replicas)
-    body["status"] = {"replicas": exist}
+    # What its controller says is minutes old while thousands of pods go.
+    body["status"] = {"replicas": 0}
     seen.deployments.observe(None, body)
-    seen.remember_worker(POOL, Key("team", "w1")).pod = read_pod(pod("w1", "aaa"))
+    for one in (pod("w1", "aaa"), *others):
+        name = one["metadata"]["name"]
+        seen.remember_worker(POOL, Key("team", name)).pod = read_pod(one)
     seen.memory[POOL].removed["w1"] = time.monotonic() - REMOVAL_PATIENCE - 1
     return [one.name for one in read_candidates(seen, POOL) if one.going]
 
 
 def test_a_slow_replicaset_controller_is_no_miss_while_it_has_more_pods_than_it_was_asked_for() -> None:
-    assert removed_long_ago(replicas=1, exist=20) == ["w1"]
+    assert removed_long_ago(1, pod("w2", "aaa")) == ["w1"]
 
 
 def test_a_drained_worker_that_stands_when_the_removal_is_done_was_missed() -> None:
-    assert removed_long_ago(replicas=1, exist=1) == []
+    ended = pod("w3", "aaa") | {"status": {"phase": "Failed"}}
+    assert removed_long_ago(1) == []
+    assert "w1" not in removed_long_ago(1, pod("w2", "aaa", going=True), ended, pod("w4", "bbb"))

@@ -37,9 +37,18 @@ def read_candidates(world: World, key: PoolKey) -> list[Candidate]:
 
 
 def _is_shrinking(world: World, key: PoolKey, worker: WorkerMemory) -> bool:
-    """Whether the worker's version has more pods than it is asked for: its controller has not come to them yet."""
+    """Whether the worker's version has more pods than it is asked for: its controller has not come to them yet.
+
+    Counted are the pods themselves: a Deployment's own count was minutes behind while 20,000 of them went (seen), and
+    20 drained workers a second were then taken for ones that stay, and were replaced.
+    """
     version = world.versions.of(key).get(worker.pod.version) if worker.pod is not None else None
-    return version is not None and version.exist > version.replicas
+    if version is None or worker.pod is None:
+        return False
+    pods = [other.pod for _, other in world.workers_of(key) if other.pod is not None]
+    # A ReplicaSet counts no pod that is going or has ended.
+    active = [pod for pod in pods if not pod.going and pod.phase not in ("Succeeded", "Failed")]
+    return sum(pod.version == worker.pod.version for pod in active) > version.replicas
 
 
 def read_sides(world: World, key: PoolKey) -> list[Side]:
