@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from millpond.settings import ResultSettings
+from millpond.worker.understudy import LONGEST
 from millpond_api import LABEL_BUSY, LABEL_VERSION
 from millpond_api.events import MAX_INLINE_RESULT
 from millpond_api.v1alpha1 import WorkerPoolSpec
@@ -48,6 +49,13 @@ def test_the_kubelet_waits_longer_than_the_worker_drains() -> None:
     manifest = make(shutdown={"gracePeriod": "1m30s"})
     assert environment(manifest)["MILLPOND_GRACE"] == "90"
     assert pod(manifest)["terminationGracePeriodSeconds"] == 95
+
+
+def test_a_worker_whose_interpreter_is_held_is_not_restarted_while_its_understudy_keeps_its_leases() -> None:
+    probe = worker(make())["livenessProbe"]
+    # The first probe that fails may come at once, the last one is given its timeout.
+    patience = probe["periodSeconds"] * (probe["failureThreshold"] - 1) + probe["timeoutSeconds"]
+    assert 60 < LONGEST - 15 < patience <= LONGEST
 
 
 def test_every_version_has_a_name_a_label_and_pods_of_its_own() -> None:

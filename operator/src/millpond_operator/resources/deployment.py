@@ -30,6 +30,12 @@ VERSION_DIGITS = 8
 HTTP_PORT = 8080
 GRACE_MARGIN = 5.0
 """Seconds between the worker's own deadline and the kubelet's SIGKILL: to release what is left and say goodbye."""
+LIVENESS_PERIOD = 15
+SILENT_LONGEST = 300
+"""Seconds for which a worker that answers no probe is left alone. A call into C that holds the interpreter answers
+none, and its understudy keeps its leases meanwhile, for as long (`millpond.worker.understudy.LONGEST`): a patience
+of 60 s would kill a task that does so for a minute, and its neighbours, again and again. Whoever is
+silent for longer has lost its tasks to others anyway."""
 
 
 def deployment_name(pool: str, version: str) -> str:
@@ -112,7 +118,7 @@ def _container(key: PoolKey, spec: WorkerPoolSpec, nats_url: str) -> dict[str, A
         # costs the kubelet and a busy worker's CPU.
         "startupProbe": _probe("/readyz", period=1, failures=300),
         "readinessProbe": _probe("/readyz", period=10, failures=3),
-        "livenessProbe": _probe("/healthz", period=15, failures=4),
+        "livenessProbe": _probe("/healthz", period=LIVENESS_PERIOD, failures=SILENT_LONGEST // LIVENESS_PERIOD),
     }
     if spec.image is None:
         del container["image"]
