@@ -12,7 +12,7 @@ UV := $(shell command -v uv 2>/dev/null || echo $(MILLPOND_CACHE)/uv-$(UV_VERSIO
 RUN := $(UV) run --frozen --no-sync
 
 .PHONY: help setup demo demo-down test test-unit test-broker test-cluster test-system verify generate format \
-	bench bench-queue bench-reaction bench-scale bench-simulate bench-storm cluster-up cluster-down cluster-load images
+	bench bench-faults bench-queue bench-reaction bench-scale bench-simulate bench-storm cluster-up cluster-down cluster-load images
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -54,6 +54,9 @@ bench-scale: setup ## 10, 100 and 1,000 pools of 20 workers on kwok: the operato
 
 bench-reaction: setup ## Millpond and the real KEDA side by side: 0→1, 0→20, 5→20, 20→0, and 20 flaps (25 min)
 	@$(RUN) python -m bench.reaction $(ARGS)
+
+bench-faults: setup ## 1,000 tasks each under kills at every step, OOM, blocked loops, held GILs, a killed server, two owners (15 min)
+	@$(RUN) python -m bench.faults $(ARGS)
 
 bench-queue: setup ## No-op tasks with results through one worker, beside taskiq, faststream, arq, dramatiq, celery, pgqueuer (15 min)
 	@UV=$(UV) $(RUN) python -m bench.queue $(ARGS)

@@ -7,17 +7,14 @@ reason. With `--out` the result is written there and `python -m bench.report` ma
 """
 
 import argparse
-import os
-import platform
-import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.machine import read_machine, with_load
 from bench.queue.contenders import CONTENDERS, STORED, Contender
 from bench.queue.environments import read_version
 from bench.queue.grounds import NotHere
-from bench.queue.model import Entry, Latency, Machine, QueueResult, Round, rates
+from bench.queue.model import Entry, Latency, QueueResult, Round, rates
 from bench.queue.page import describe
 from bench.queue.runs import measure_latency, measure_rate
 
@@ -28,15 +25,16 @@ def main() -> int:
     """0 when every contender that is here was measured."""
     given = _read_arguments()
     chosen = [one for one in CONTENDERS if not given.only or one.name in given.only.split(",")]
-    result = QueueResult(machine=_read_machine(), entries=[_make_entry(one) for one in chosen], rounds=[], latencies=[])
+    result = QueueResult(
+        machine=read_machine("bench-queue"), entries=[_make_entry(one) for one in chosen], rounds=[], latencies=[]
+    )
     for number in range(given.rounds):
         for contender in chosen:
             _run_round(contender, result, given.tasks, number)
     if given.latency:
         for contender in chosen:
             _run_latency(contender, result, given.latency)
-    load = (result.machine.load[0], round(os.getloadavg()[0], 1))
-    result = result.model_copy(update={"machine": result.machine.model_copy(update={"load": load})})
+    result = result.model_copy(update={"machine": with_load(result.machine)})
     print("\n" + describe(result))
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
@@ -81,22 +79,6 @@ def _make_entry(contender: Contender) -> Entry:
         results=contender.results,
         promise=contender.promise,
         slots=contender.slots,
-    )
-
-
-def _read_machine() -> Machine:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    load = round(os.getloadavg()[0], 1)
-    return Machine(
-        command="make bench-queue " + (f'ARGS="{" ".join(sys.argv[1:])}"' if sys.argv[1:] else ""),
-        at=datetime.now(UTC).strftime("%Y-%m-%d"),
-        commit=commit.stdout.strip(),
-        machine=f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, "
-        f"Python {platform.python_version()}",
-        load=(load, load),
     )
 
 

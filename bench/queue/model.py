@@ -9,6 +9,7 @@ from statistics import median
 from pydantic import BaseModel
 
 from bench.figures import percentile
+from bench.machine import Machine
 
 
 class Round(BaseModel):
@@ -35,17 +36,6 @@ class Latency(BaseModel):
     p50: float
     p99: float
     most: float
-
-
-class Machine(BaseModel):
-    """What the figures depend on."""
-
-    command: str
-    at: str
-    commit: str
-    machine: str
-    load: tuple[float, float]
-    note: str = ""
 
 
 class Entry(BaseModel):

@@ -2,10 +2,11 @@
 
 import pytest
 
+from bench.machine import Machine
 from bench.queue.contenders import CONTENDERS, MILLPOND, PEERS, RAW
 from bench.queue.environments import PEERS as PROGRAMS
 from bench.queue.environments import read_version
-from bench.queue.model import Entry, Machine, QueueResult, Round, cpu_per_task, make_latency, rates
+from bench.queue.model import Entry, QueueResult, Round, cpu_per_task, make_latency, rates
 from bench.queue.page import describe, make_goal_lines
 
 
