@@ -75,9 +75,9 @@ async def test_delayed_tasks_are_scheduled_as_one_batch_and_say_so(client: Clien
     handles = await client.submit_many("mill", "noop", [[n] for n in range(20)], delay=3600)
     async with connected(nats_server.url) as connection:
         for handle in handles:
-            info = {"last_by_subj": subjects.later(handle.id)}
+            info = {"last_by_subj": subjects.later(client.namespace, "mill", handle.id)}
             found = await api(connection, f"STREAM.MSG.GET.{subjects.STREAM_DELAYED}", info)
-            assert found["message"]["subject"] == subjects.later(handle.id)
+            assert found["message"]["subject"] == subjects.later(client.namespace, "mill", handle.id)
     assert {(await handle.status()).state for handle in handles} == {"Scheduled"}
 
 

@@ -42,7 +42,7 @@ async def test_waiting_task_is_cancelled_and_its_waiter_told(client: Client) -> 
 async def test_scheduled_task_is_cancelled_with_its_schedule(client: Client, connection: Connection) -> None:
     handle = await client.submit("mill", "noop", delay=3600)
     assert await handle.cancel()
-    ask = {"subjects_filter": subjects.later(handle.id)}
+    ask = {"subjects_filter": subjects.later(client.namespace, "mill", handle.id)}
     info = await api(connection, f"STREAM.INFO.{subjects.STREAM_DELAYED}", ask)
     assert not info["state"].get("subjects")
 

@@ -169,7 +169,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         ns = self.bench.client.namespace
         stream, subject = {
             "queue": (subjects.pool_stream(ns, POOL), subjects.tasks_all(ns, POOL)),
-            "delayed": (subjects.STREAM_DELAYED, subjects.later(self.bench.task)),
+            "delayed": (subjects.STREAM_DELAYED, subjects.later(ns, POOL, self.bench.task)),
             "dead": (subjects.STREAM_DEAD, subjects.dead(ns, POOL, self.bench.task)),
         }[where]
         info: Any = await self.bench.journal.transport.api(f"STREAM.INFO.{stream}", {"subjects_filter": subject})

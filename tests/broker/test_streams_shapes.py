@@ -118,7 +118,8 @@ async def schedule(connection: object, queue: QueueConfig, task: str, after: flo
         subjects.HEADER_SCHEDULE_TARGET: subjects.due(queue.namespace, queue.pool, "default"),
         subjects.HEADER_ENVELOPE: f'{{"id":"{task}"}}',
     }
-    await connection.jetstream().publish(subjects.later(task), task.encode(), headers=headers)  # type: ignore[attr-defined]
+    later = subjects.later(queue.namespace, queue.pool, task)
+    await connection.jetstream().publish(later, task.encode(), headers=headers)  # type: ignore[attr-defined]
 
 
 async def test_due_task_reaches_its_pool_and_wakes_it_without_a_process_of_ours(

@@ -111,5 +111,7 @@ async def test_tasks_in_backoff_hold_neither_a_slot_nor_an_ack(bed: Bed) -> None
     assert (consumer["num_ack_pending"], consumer["num_pending"]) == (0, 0)
     assert not (await bed.next_beat("w1")).in_flight
     for task in waiting:
-        assert await bed.transport.read_last(subjects.STREAM_DELAYED, subjects.later(task.id))
+        assert await bed.transport.read_last(
+            subjects.STREAM_DELAYED, subjects.later(bed.client.namespace, task.pool, task.id)
+        )
     assert await bed.call("echo", "free") == "free"

@@ -127,7 +127,8 @@ class Bench:
 
     async def deliver(self, slot: Slot) -> bool:
         """Hand the next message to the slot, a scheduled one too (it takes 250 ms); False when there is none."""
-        scheduled = await self.journal.transport.read_last(subjects.STREAM_DELAYED, subjects.later(self.task))
+        later = subjects.later(self.client.namespace, POOL, self.task)
+        scheduled = await self.journal.transport.read_last(subjects.STREAM_DELAYED, later)
         if not await self._pull(wait=False) and not (scheduled and await self._pull(wait=True)):
             return False
         delivery = self.arrived.pop()

@@ -26,7 +26,7 @@ QUEUE = QueueConfig("ns", "pool", classes=("high", "default"), max_depth=7, leas
     [
         (broker.events_stream(), subjects.task_events("ns", "pool", "t")),
         (broker.events_stream(), subjects.worker_events("ns", "pool", "w")),
-        (broker.delayed_stream(), subjects.later("t")),
+        (broker.delayed_stream(), subjects.later("ns", "p", "t")),
         (broker.delayed_stream(), subjects.due("ns", "pool", "default")),
         (broker.dead_stream(), subjects.dead("ns", "pool", "t")),
         (broker.ledger_stream(), subjects.ledger("ns", "pool")),

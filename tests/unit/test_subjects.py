@@ -18,7 +18,7 @@ BAD = ["", "a.b", "*", ">", "a b", "a\n", "a\r\nX: y", "a\t", "ä", "x" * 129, "
 def test_dots_wildcards_and_spaces_never_get_into_a_subject(bad: str) -> None:
     builders: dict[str, list[Callable[[], str]]] = {
         "task id": [
-            lambda: subjects.later(bad),
+            lambda: subjects.later("ns", "p", bad),
             lambda: subjects.task_events("ns", "p", bad),
             lambda: subjects.dead("ns", "p", bad),
         ],
@@ -44,8 +44,8 @@ def test_dots_wildcards_and_spaces_never_get_into_a_subject(bad: str) -> None:
 @given(st.text())
 def test_any_text_is_one_token_or_refused(text: str) -> None:
     with contextlib.suppress(ValueError):
-        subject = subjects.later(text)
-        assert subject.count(".") == 2
+        subject = subjects.later("ns", "p", text)
+        assert subject.count(".") == 4
         assert not set(subject) & set("*> \t\r\n")
 
 

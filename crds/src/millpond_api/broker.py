@@ -56,7 +56,7 @@ def delayed_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
     """Schedules wait here; when due, the server writes them to `mp.due.…`, which the pools' streams source."""
     return {
         "name": subjects.STREAM_DELAYED,
-        "subjects": ["mp.later.*", "mp.due.>"],
+        "subjects": ["mp.later.>", "mp.due.>"],
         "retention": "limits",
         "discard": "old",
         "storage": storage,

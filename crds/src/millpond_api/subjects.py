@@ -118,9 +118,14 @@ def lanes_seen(namespace: str, pool: str) -> str:
     return f"mp.lanes.{namespace}.{pool}"
 
 
-def later(task_id: str) -> str:
+def message_id(namespace: str, pool: str, name: str) -> str:
+    """A message id for a stream that all pools share: a task id that two of them use must not make two tasks one."""
+    return f"{namespace}.{pool}.{name}"
+
+
+def later(namespace: str, pool: str, task_id: str) -> str:
     """The one pending schedule of a task (a second schedule on the same subject replaces the first)."""
-    return f"mp.later.{check_token(task_id, 'task id')}"
+    return f"mp.later.{namespace}.{pool}.{check_token(task_id, 'task id')}"
 
 
 def due(namespace: str, pool: str, task_class: str, lane: str = "") -> str:

@@ -180,7 +180,7 @@ class TaskHandle:
             if before and before.state == TaskState.RUNNING and before.worker:
                 await self._tell_worker(before.worker)
             if before is None or before.state not in TERMINAL:
-                await self._client.transport.purge_later(self.id)
+                await self._client.transport.purge_later(subjects.later(self._client.namespace, self.pool, self.id))
         return before is None or before.state not in TERMINAL or before.state == TaskState.CANCELLED
 
     async def _last(self) -> TaskEvent | None:

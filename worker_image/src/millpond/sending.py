@@ -140,8 +140,11 @@ class Sender:
             subject = subjects.tasks(self._namespace, pool, envelope.task_class, envelope.lane)
             return Outgoing(subject, submission.body, submission.headers, envelope.id)
         target = subjects.due(self._namespace, pool, envelope.task_class, envelope.lane)
+        where = (self._namespace, pool, envelope.id)
         return wire.make_schedule(
-            Outgoing(subjects.later(envelope.id), submission.body, submission.headers, envelope.id), target, at
+            Outgoing(subjects.later(*where), submission.body, submission.headers, subjects.message_id(*where)),
+            target,
+            at,
         )
 
     async def _publish(self, pool: str, submission: Submission) -> None:

@@ -334,15 +334,15 @@ class Transport:
         return found
 
     async def schedule(
-        self, task_id: str, target: str, body: bytes, *, headers: Mapping[str, str], at: datetime, msg_id: str
+        self, later: str, target: str, body: bytes, *, headers: Mapping[str, str], at: datetime, msg_id: str
     ) -> int:
-        """Store a message that the server writes to `target` (a subject of `subjects.due`) at `at`."""
-        message = Outgoing(subjects.later(task_id), body, headers, msg_id)
+        """Store a message (on a subject of `subjects.later`) that the server writes to `target` (of `due`) at `at`."""
+        message = Outgoing(later, body, headers, msg_id)
         return await self.store(make_schedule(message, target, at))
 
-    async def purge_later(self, task_id: str) -> int:
+    async def purge_later(self, later: str) -> int:
         """Take back a task's schedule; returns how many there were (0 or 1)."""
-        ask = orjson.dumps({"filter": subjects.later(task_id)})
+        ask = orjson.dumps({"filter": later})
         answer = await self.request(f"$JS.API.STREAM.PURGE.{subjects.STREAM_DELAYED}", ask)
         reply = orjson.loads(answer.body)
         if "error" in reply:

@@ -174,7 +174,7 @@ class UniqueSubmitter:
             await self._client.transport.publish_stored(log, event.encode(), options=options)
         except (wire.Fenced, wire.Unconfirmed):
             return False
-        await self._client.transport.purge_later(task)
+        await self._client.transport.purge_later(subjects.later(self._client.namespace, self._pool, task))
         return True
 
 

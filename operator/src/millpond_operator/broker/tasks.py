@@ -81,13 +81,14 @@ async def schedule(transport: Transport, order: Order) -> None:
     """Let the server put the task into the queue at its time."""
     assert order.not_before is not None
     target = subjects.due(*order.pool, order.envelope.task_class, order.envelope.lane)
+    envelope = order.envelope
     await transport.schedule(
-        order.envelope.id,
+        subjects.later(*order.pool, envelope.id),
         target,
         order.body,
         headers=_headers(order),
         at=order.not_before,
-        msg_id=f"{order.envelope.id}.{order.envelope.attempt}",
+        msg_id=subjects.message_id(*order.pool, f"{envelope.id}.{envelope.attempt}"),
     )
 
 
@@ -123,7 +124,7 @@ async def end(transport: Transport, pool: PoolKey, task_id: str, ending: Ending)
             break
     if last is not None and last.state == TaskState.RUNNING and last.worker:
         await _tell_worker(transport, subjects.rpc(*pool, last.worker, "cancel"), task_id)
-    await transport.purge_later(task_id)
+    await transport.purge_later(subjects.later(*pool, task_id))
     return await read_view(transport, pool, task_id)
 
 

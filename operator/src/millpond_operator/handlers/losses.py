@@ -64,5 +64,5 @@ class LossTeller:
         await self.world.transport.publish_stored(
             subjects.dead_note(*which.pool, which.task),
             note.encode(),
-            options=Publish(msg_id=f"{which.task}.{note.attempt}.losses"),
+            options=Publish(msg_id=subjects.message_id(*which.pool, f"{which.task}.{note.attempt}.losses")),
         )

@@ -130,7 +130,7 @@ class Journal:
         message = delivery.message
         headers = {**own_headers(message), subjects.HEADER_ERROR: error.encode().decode()}
         subject = subjects.dead(self.namespace, self.pool, name)
-        options = Publish(msg_id=f"{name}.{attempt}")
+        options = Publish(msg_id=subjects.message_id(self.namespace, self.pool, f"{name}.{attempt}"))
         await self.until_done(
             "dead letter",
             lambda: self.transport.publish_stored(subject, message.body, headers=headers, options=options),
@@ -172,10 +172,11 @@ class Journal:
         """Let the message come back at its time, with this envelope."""
         headers = {**own_headers(delivery.message), subjects.HEADER_ENVELOPE: envelope.encode().decode()}
         target = subjects.due(self.namespace, self.pool, envelope.task_class, envelope.lane)
-        body = delivery.message.body
+        later = subjects.later(self.namespace, self.pool, envelope.id)
+        body, scoped = delivery.message.body, subjects.message_id(self.namespace, self.pool, msg_id)
         await self.until_done(
             "schedule",
-            lambda: self.transport.schedule(envelope.id, target, body, headers=headers, at=at, msg_id=msg_id),
+            lambda: self.transport.schedule(later, target, body, headers=headers, at=at, msg_id=scoped),
         )
 
     async def until_done(self, what: str, act: Callable[[], Awaitable[T]], *, refused: bool = False) -> T:

@@ -66,10 +66,8 @@ class PlaceKeeper:
     async def park(self, demand: PlaceDemand, delivery: Delivery, msg_id: str) -> None:
         """Put the message into the key's line; then look whether a place became free meanwhile."""
         subject, message = self._line(demand), delivery.message
-        transport = self.store.transport
-        await transport.publish_stored(
-            subject, message.body, headers=own_headers(message), options=Publish(msg_id=msg_id)
-        )
+        options = Publish(msg_id=subjects.message_id(self.store.namespace, self.store.pool, msg_id))
+        await self.store.transport.publish_stored(subject, message.body, headers=own_headers(message), options=options)
         await self.hand_on(demand)
 
     async def holders(self, demand: PlaceDemand) -> tuple[Holder, ...]:
@@ -101,7 +99,8 @@ class PlaceKeeper:
         transport = self.store.transport
         headers = {name: text for name, text in first.headers.items() if not name.startswith("Nats-")}
         subject = subjects.due(self.store.namespace, self.store.pool, envelope.task_class, envelope.lane)
-        options = Publish(msg_id=f"{envelope.id}.line.{first.sequence}", ttl=DUE_TTL)
+        name = subjects.message_id(self.store.namespace, self.store.pool, f"{envelope.id}.line.{first.sequence}")
+        options = Publish(msg_id=name, ttl=DUE_TTL)
         await transport.publish_stored(subject, first.body, headers=headers, options=options)
         await transport.delete_message(subjects.STREAM_PARKED, first.sequence)
 
