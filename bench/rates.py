@@ -10,6 +10,7 @@ import asyncio
 import json
 import tempfile
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from millpond_api import subjects
@@ -21,6 +22,8 @@ from tests.support.workers import LEASE, Mill, running_mill
 SPARE = 1.3
 """Tasks beyond what the rate can start, so that the queue never runs dry."""
 BATCH = 500
+GAP = 0.2
+"""Seconds without a start that are told: what a killed worker had reserved leaves smaller holes."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,13 @@ def judge(plan: Plan, times: list[float]) -> dict[str, object]:
             sum(1 for time in inside if begin + second <= time < begin + second + 1)
             for second in range(int(plan.seconds))
         ),
+        "gaps": {round(at - begin, 1): round(length, 2) for at, length in find_gaps(times, GAP)},
     }
+
+
+def find_gaps(times: list[float], seconds: float) -> list[tuple[float, float]]:
+    """Where nobody started for longer than this, and for how long: a stall of the machine stops all workers at once."""
+    return [(time, later - time) for time, later in pairwise(times) if later - time > seconds]
 
 
 def fullest(times: list[float], seconds: float) -> int:

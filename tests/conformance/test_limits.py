@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from millpond import Places, PoolLimits, RetryPolicy, TaskCancelled
+from millpond.limiting import POOL
 from millpond_api import subjects
-from millpond_api.limits import KeyPolicy, Rate
+from millpond_api.limits import MAKE_UP, Due, KeyPolicy, Rate, RateState, next_due
 
 from tests.support.bed import START, Bed, Gate
 
@@ -87,6 +88,40 @@ async def test_a_rate_outlives_the_workers(bed: Bed) -> None:
     await other.result(timeout=START)
     times = await claim_times(bed, [one, other])
     assert times[1] - times[0] >= 1.9
+
+
+async def rate_due(bed: Bed) -> Due:
+    """Where the pool's rate stands after the last reservation."""
+    subject = subjects.limit(bed.queue.namespace, bed.queue.pool, "rate", POOL)
+    stored = await bed.transport.read_last(subjects.STREAM_LIMITS, subject)
+    return next_due(RateState.decode(stored.body), stored.stored) if stored else Due()
+
+
+async def test_starts_that_a_crash_left_unused_are_made_up_for(bed: Bed) -> None:
+    bed.settings["limits"] = PoolLimits(rate=Rate(count=20))
+
+    @bed.app.task("noop")
+    async def noop() -> None: ...
+
+    tasks = await bed.client.submit_many(bed.queue.pool, "noop", [[]] * 60)
+    first = await bed.start_worker("w1")
+    await tasks[0].result(timeout=START)
+    await bed.crash(first)
+    before = await rate_due(bed)
+    assert before.owed == 0
+
+    async def is_stalled() -> bool:
+        return await bed.transport.read_clock(subjects.STREAM_LIMITS) > before.tat + MAKE_UP / 2
+
+    await bed.until(is_stalled, "half a second in which nobody asked for a start")
+    await bed.start_worker("w2")
+    due = await bed.until(lambda: asked_again(bed, before), "the second worker's reservation")
+    assert MAKE_UP / 4 < due.owed <= MAKE_UP
+
+
+async def asked_again(bed: Bed, before: Due) -> Due | None:
+    due = await rate_due(bed)
+    return due if due.tat > before.tat else None
 
 
 async def test_a_handlers_rate_lets_other_handlers_pass(bed: Bed) -> None:

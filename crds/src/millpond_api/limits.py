@@ -5,7 +5,8 @@ rule is a function of plain data, and its callers change the state by compare-an
 both be right. It knows no clock and no broker: times are epoch seconds of the server that stores the state.
 
 - A rate is a GCRA (Generic Cell Rate Algorithm: ITU-T I.371, 1996; as a request limiter: B. Leach's
-  redis-cell). Its state is one number, the theoretical arrival time (TAT) of the next start.
+  redis-cell). Its state is the theoretical arrival time (TAT) of the next start, and for how many seconds nobody
+  asked although tasks waited: those are made up for, at most `MAKE_UP` seconds of them, a tenth faster than the rate.
 - A place is held by a task, not by a worker: whoever runs the task next has its place already. It is held as long as
   the task's message is in the queue, so a place can neither leak nor be given twice.
 """
@@ -21,6 +22,11 @@ from millpond_api.wire import Wire
 RATE_PATTERN = r"^[1-9][0-9]{0,8}/([1-9][0-9]{0,4})?(s|m|h)$"
 _RATE = re.compile(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,4})?([smh])")
 _UNIT = {"s": 1.0, "m": 60.0, "h": 3600.0}
+MAKE_UP = 1.0
+"""Seconds of unused starts that are made up for after a stall (of the broker, of all workers, of their machine): 1 s,
+so that no minute is more than 1.7 % above its rate. Stalls of 0.4 to 1.4 s were seen where other work took the CPUs."""
+PACE = 1.1
+"""How much faster than the rate starts follow each other while a stall is made up for: 1 s takes 11 s."""
 
 
 class Rate(Wire):
@@ -94,19 +100,67 @@ class RateState(Wire):
     tat: float = 0.0
     count: int = 0
     interval: float = 0.0
+    pace: float = 0.0
+    """Seconds between two starts while there is something to make up for; 0 where the writer knew no such thing."""
+    owed: float = 0.0
+    """Seconds to make up for, before this reservation."""
+    waited: float = 0.0
+    """Seconds for which the oldest of its tasks had waited: nobody is owed for the time in which no task was there."""
     key: str = ""
     """For people: whose rate it is."""
 
 
-def next_tat(state: RateState, stored: float) -> float:
-    """The theoretical arrival time after a reservation that the server stored at `stored`."""
-    return max(state.tat, stored) + state.count * state.interval
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Where a rate stands between two reservations."""
+
+    tat: float = 0.0
+    """0 when nobody has used it for so long that the broker has forgotten it."""
+    owed: float = 0.0
 
 
-def start_times(rate: Rate, tat: float, now: float, count: int) -> list[float]:
-    """When `count` starts that are reserved at `now` on top of `tat` may take place."""
-    base = max(tat, now)
-    return [max(now, base + number * rate.interval - rate.tolerance) for number in range(count)]
+def ask(due: Due, rate: Rate, count: int, *, waited: float = 0.0, key: str = "") -> RateState:
+    """The reservation of `count` starts on top of `due`."""
+    return RateState(
+        tat=due.tat,
+        count=count,
+        interval=rate.interval,
+        pace=rate.interval / PACE,
+        owed=due.owed,
+        waited=waited,
+        key=key,
+    )
+
+
+def next_due(state: RateState, stored: float) -> Due:
+    """Where the rate stands after a reservation that the server stored at `stored`."""
+    owed = _owed(state, stored)
+    fast = _fast(state, owed)
+    span = fast * state.pace + (state.count - fast) * state.interval
+    return Due(max(state.tat, stored) + span, max(0.0, owed - fast * (state.interval - state.pace)))
+
+
+def start_times(rate: Rate, state: RateState, now: float) -> list[float]:
+    """When the starts of a reservation that is made at `now` may take place."""
+    base, fast = max(state.tat, now), _fast(state, _owed(state, now))
+    steps = (min(n, fast) * state.pace + max(0, n - fast) * state.interval for n in range(state.count))
+    return [max(now, base + step - rate.tolerance) for step in steps]
+
+
+def _owed(state: RateState, now: float) -> float:
+    """Seconds to make up for at `now`. A task that came later than the last start ends what was owed before it."""
+    missed = now - state.tat
+    if missed <= 0:
+        return state.owed
+    if not state.tat:
+        return 0.0
+    return min(MAKE_UP, state.owed + missed if missed <= state.waited else state.waited)
+
+
+def _fast(state: RateState, owed: float) -> int:
+    """How many of the starts follow each other at the faster pace: each takes its gain off what is owed."""
+    gain = state.interval - state.pace
+    return min(state.count, int(owed / gain + 1e-9)) if state.pace and gain > 0 else 0
 
 
 def room(rate: Rate, tat: float, until: float) -> int:

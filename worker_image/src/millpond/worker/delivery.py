@@ -17,11 +17,13 @@ _PREFIX = "$JS.ACK."
 
 @dataclass(slots=True)
 class Delivery:
-    """A message handed to us: the `count`th delivery of the stream's message `sequence`."""
+    """A message handed to us: the `count`th delivery of the stream's message `sequence`, stored at `stored`."""
 
     message: Message
     sequence: int
     count: int
+    stored: float = 0.0
+    """Epoch seconds of the server."""
 
     @property
     def reply(self) -> str:
@@ -38,7 +40,8 @@ def parse_delivery(message: Message) -> Delivery:
     tokens = message.reply.split(".")
     # Nine tokens without a domain; with one there are two more in front, and newer servers may add to the end.
     first = 4 if len(tokens) == 9 else 6
-    return Delivery(message, sequence=int(tokens[first + 1]), count=int(tokens[first]))
+    stored = int(tokens[first + 3]) / 1e9
+    return Delivery(message, sequence=int(tokens[first + 1]), count=int(tokens[first]), stored=stored)
 
 
 def nak_after(seconds: float) -> bytes:

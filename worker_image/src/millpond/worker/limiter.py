@@ -180,7 +180,7 @@ class Limiter:
             self._note_limited()
             # Back a little before its time: what was handed back is delivered first, so it keeps its place.
             return Later(wait - HOLD / 2)
-        start = await self._pool.take()
+        start = await self._pool.take(entry.delivery.stored)
         entry.paid.add(POOL)
         wait = start - self._store.clock.now()
         if wait > NOTICEABLE:

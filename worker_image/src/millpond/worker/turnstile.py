@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from millpond_api.limits import RateState, next_tat, room, start_times
+from millpond_api.limits import Due, RateState, ask, next_due, room, start_times
 
 from millpond.limiting import RateDemand
 from millpond.limitstore import LimitStore
@@ -29,17 +29,21 @@ class Turnstile:
     store: LimitStore
     demand: RateDemand
     log: Any
-    _asking: "list[asyncio.Future[float]]" = field(default_factory=list)
+    _asking: "list[tuple[float, asyncio.Future[float]]]" = field(default_factory=list)
+    """Since when the task of each ask has waited, and the ask."""
     _reserving: "asyncio.Task[None] | None" = None
-    _known: tuple[int, float] | None = None
-    """Sequence and theoretical arrival time, where both are certain."""
+    _known: tuple[int, Due] | None = None
+    """Sequence and what is due after it, where both are certain."""
     _tat: float = 0.0
     """The last theoretical arrival time that was heard of; others may have moved it on."""
 
-    async def take(self) -> float:
-        """Epoch seconds (the server's) when this start may take place; waits as long as NATS is away."""
+    async def take(self, since: float = float("inf")) -> float:
+        """Epoch seconds (the server's) when this start may take place; waits as long as NATS is away.
+
+        `since`: when its task came. Starts that nobody used from then on may be made up for.
+        """
         asked: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._asking.append(asked)
+        self._asking.append((since, asked))
         if self._reserving is None:
             self._reserving = asyncio.create_task(self._serve(), name=f"millpond-rate {self.demand.name}")
         return await asked
@@ -64,45 +68,47 @@ class Turnstile:
         try:
             while self._asking:
                 asking = list(self._asking)
-                starts = await self._reserve(len(asking))
+                starts = await self._reserve(len(asking), min(since for since, _ in asking))
                 del self._asking[: len(asking)]
-                for asked, start in zip(asking, starts, strict=True):
+                for (_, asked), start in zip(asking, starts, strict=True):
                     if not asked.done():
                         asked.set_result(start)
         finally:
             self._reserving = None
 
-    async def _reserve(self, count: int) -> list[float]:
+    async def _reserve(self, count: int, since: float) -> list[float]:
         """The times of `count` starts, once the server has stored that they are taken."""
         pause = Pause()
         while True:
             try:
-                return await self._try(count)
+                return await self._try(count, since)
             except Fenced:
                 continue  # another worker reserved: on top of its reservation
             except TransportError as error:
                 self.log.warning("a rate is not confirmed; trying again", rate=self.demand.name, why=str(error))
             await pause.wait()
 
-    async def _try(self, count: int) -> list[float]:
+    async def _try(self, count: int, since: float) -> list[float]:
         clock, rate = self.store.clock, self.demand.rate
         await clock.sync()
-        sequence, tat = self._known or await self._read()
+        sequence, due = self._known or await self._read()
         self._known = None
-        state = RateState(tat=tat, count=count, interval=rate.interval, key=self.demand.name)
-        ttl = max(0.0, tat - clock.now()) + count * rate.interval + KEEP
+        now = clock.now()
+        state = ask(due, rate, count, waited=max(0.0, now - since), key=self.demand.name)
+        ttl = max(0.0, due.tat - now) + count * rate.interval + KEEP
         stored = await self.store.swap("rate", self.demand.name, state, sequence, ttl)
         now = clock.now()
-        self._tat = max(tat, now) + count * rate.interval
-        if tat >= clock.latest():
+        after = next_due(state, now)
+        self._tat = after.tat
+        if due.tat >= clock.latest():
             # Stored before its theoretical time: what comes after it is known to the bit without reading.
-            self._known = (stored, self._tat)
-        return start_times(rate, tat, now, count)
+            self._known = (stored, after)
+        return start_times(rate, state, now)
 
-    async def _read(self) -> tuple[int, float]:
+    async def _read(self) -> tuple[int, Due]:
         found = await self.store.read("rate", self.demand.name)
         if found is None:
-            return 0, 0.0
-        tat = next_tat(RateState.decode(found.body), found.stored)
-        self._tat = max(self._tat, tat)
-        return found.sequence, tat
+            return 0, Due()
+        due = next_due(RateState.decode(found.body), found.stored)
+        self._tat = max(self._tat, due.tat)
+        return found.sequence, due
