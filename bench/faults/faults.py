@@ -84,7 +84,7 @@ async def kill_at(site: Site, step: str) -> None:
     # A little more often than needed: what a killed worker had done of its way is lost to the count.
     every = max(1, site.tasks // (site.strikes + 2))
     await site.submit("work", [WORK] * site.tasks)
-    ends = asyncio.ensure_future(asyncio.gather(*(handle.wait(PATIENCE) for handle in site.handles)))
+    ends = asyncio.ensure_future(await_ends(site.handles))
     living: list[WorkerProcess] = []
     while not ends.done():
         living = [worker for worker in living if worker.process.poll() is None]
@@ -141,10 +141,15 @@ async def stop_once(site: Site, victim: WorkerProcess, share: int, *, wait_for_a
     site.done += 1
     mine = {task for task, worker in site.runs(begun) if worker == victim.name}
     if wait_for_all:
-        await asyncio.gather(*(handle.wait(PATIENCE) for handle in site.handles[before:]))
+        await await_ends(site.handles[before:])
     else:
         await site.until(begun, partial(has_heirs, mine))
     victim.signal(signal.SIGCONT)
+
+
+async def await_ends(handles: Sequence[TaskHandle]) -> list[object]:
+    """What the client is given for each: a result, or an error (a time that is over, too)."""
+    return await gather(*handles, timeout=PATIENCE, return_exceptions=True)
 
 
 def has_more(count: int, runs: Sequence[tuple[str, str]]) -> bool:
@@ -186,7 +191,7 @@ async def run(fault: Fault, tasks: int, strikes: int) -> Verdict:
     """Do it, wait for the end of everything, and count."""
     async with _open_site(tasks, strikes) as site:
         await fault.strike(site)
-        results = await gather(*site.handles, timeout=PATIENCE, return_exceptions=True)
+        results = await await_ends(site.handles)
         received = {handle.id: result for handle, result in zip(site.handles, results, strict=True)}
         left = await _await_empty(site.mill)
         logs = await _read_logs(site.mill)

@@ -11,6 +11,7 @@ from millpond_api.events import Beat, InFlight, WorkerEvent
 from millpond_api.lifecycle import worker_may
 from millpond_api.v1alpha1 import WorkerStatus
 from millpond_operator.decisions.pods import Ended, PodFacts
+from millpond_operator.decisions.stuck import decide_news
 from millpond_operator.decisions.workers import LOST_AFTER, WorkerMemory, make_worker_status
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -257,3 +258,53 @@ def test_an_ended_worker_runs_nothing(life: Life) -> None:
     if life.state in ("Stopped", "Failed"):
         assert life.status.in_flight == 0
         assert life.status.running == []
+
+
+def test_a_task_that_hangs_is_told_with_its_place_once_and_again_when_it_moves() -> None:
+    life = idle().tells("Busy").look().wait(1)
+    moving = life.status
+    assert moving
+    assert [one.type for one in moving.conditions] == ["Ready"]
+    assert life.memory.beat
+    [task] = life.memory.beat.in_flight
+    stuck = replace(task, handler="census.parse", hung=START, where="census.py:31 in parse")
+    life.memory.beat = replace(life.memory.beat, in_flight=[stuck])
+    hung = life.look().status
+    assert hung
+    assert hung.running[0].where == "census.py:31 in parse"
+    condition = hung.conditions[1]
+    assert (condition.type, condition.status, condition.reason) == ("Hung", "True", "TaskHung")
+    assert "task t0 (census.parse, attempt 1) hangs at census.py:31 in parse since 2030-01-01T00:00:00Z" in (
+        condition.message
+    )
+    assert decide_news(hung, moving, []) == [("TaskHung", condition.message)]
+    assert decide_news(hung, hung, []) == []
+    life.memory.beat = replace(life.memory.beat, in_flight=[task])
+    again = life.look().status
+    assert again
+    assert (again.conditions[1].status, again.conditions[1].reason) == ("False", "Moving")
+    assert again.running[0].hung is None
+
+
+def test_a_starved_worker_is_told_once_with_the_stacks_that_its_understudy_wrote() -> None:
+    life = idle().tells("Busy").look().wait(1)
+    before = life.status
+    assert life.memory.beat
+    life.memory.beat = replace(life.memory.beat, starved=START)
+    said = WorkerEvent(state="Busy", at=START + timedelta(seconds=9), reason="Starved", message='File "parse.py"')
+    life.memory.events = [said]
+    status = life.look().status
+    assert status
+    assert (status.state, status.starved) == ("Busy", START)
+    assert (status.conditions[1].status, status.conditions[1].reason) == ("True", "Starved")
+    assert decide_news(status, before, [said]) == [("Starved", 'File "parse.py"')]
+    assert decide_news(status, status, [said]) == []
+
+
+def test_what_an_ended_worker_said_of_a_hung_task_is_over() -> None:
+    life = idle().tells("Busy").look().wait(1)
+    assert life.memory.beat
+    life.memory.beat = replace(life.memory.beat, starved=START)
+    status = life.look().ends(OOM).look().status
+    assert status
+    assert (status.state, status.starved, status.conditions[1].status) == ("Failed", None, "False")

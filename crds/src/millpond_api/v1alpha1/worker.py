@@ -23,6 +23,11 @@ class RunningTask(Model):
     attempt: int = Field(default=1, description="Which attempt.")
     since: Timestamp | None = Field(default=None, description="Since when.")
     progress: str = Field(default="", description="What the handler last reported.")
+    hung: Timestamp | None = Field(
+        default=None,
+        description="Seen then to be past its soft timeout without a sign of progress; unset while it moves.",
+    )
+    where: str = Field(default="", description="Where it hangs: file, line and function.")
 
 
 class WorkerTransition(Model):
@@ -46,6 +51,9 @@ class WorkerStatus(Model):
     running: list[RunningTask] = Field(default_factory=list, max_length=50, description="The tasks it runs now.")
     succeeded: int = Field(default=0, description="Attempts that succeeded since its process started.")
     failed: int = Field(default=0, description="Attempts that failed since its process started.")
+    starved: Timestamp | None = Field(
+        default=None, description="Since when a call into C holds its interpreter, so that none of its Python runs."
+    )
     restarts: int = Field(default=0, description="Restarts of its container.")
     node: str = Field(default="", description="The node it runs on.")
     reason: str = Field(default="", description="Why it is in this state (OOMKilled, Error, Evicted, ScaleDown, ...).")
@@ -56,7 +64,7 @@ class WorkerStatus(Model):
     )
     conditions: list[Condition] = Field(
         default_factory=list,
-        description="Ready.",
+        description="Ready; Hung, once a task hung or the interpreter was held.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
 

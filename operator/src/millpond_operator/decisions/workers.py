@@ -9,13 +9,14 @@ from datetime import datetime
 from enum import IntEnum
 from functools import cache
 
-from millpond_api.events import Beat, InFlight, WorkerEvent
+from millpond_api.events import Beat, WorkerEvent
 from millpond_api.lifecycle import WORKER_ENDED, WORKER_TRANSITIONS, WorkerState
 from millpond_api.v1alpha1 import WorkerStatus
-from millpond_api.v1alpha1.worker import RunningTask, WorkerTransition
+from millpond_api.v1alpha1.worker import WorkerTransition
 
 from millpond_operator.decisions.conditions import Fact, make_conditions
 from millpond_operator.decisions.pods import Ended, PodFacts
+from millpond_operator.decisions.stuck import decide_stuck, make_running
 
 LOST_AFTER = 8.0
 """Seconds without a heartbeat (sent every second, every three while nothing changes): longer than a garbage
@@ -130,12 +131,12 @@ def make_worker_status(memory: WorkerMemory, before: WorkerStatus | None, at: da
     transitions = _transitions(before.transitions if before else [], memory.events, verdict, at)
     since = transitions[-1].at if transitions else at
     fresh = None if ended else beat
-    return WorkerStatus(
+    status = WorkerStatus(
         state=verdict.state,
         since=since,
         slots=beat.slots if beat else 0,
         in_flight=len(fresh.in_flight) if fresh else 0,
-        running=[_running(task) for task in fresh.in_flight[:50]] if fresh else [],
+        running=[make_running(task) for task in fresh.in_flight[:50]] if fresh else [],
         succeeded=beat.succeeded if beat else (before.succeeded if before else 0),
         failed=beat.failed if beat else (before.failed if before else 0),
         restarts=pod.restarts if pod else (before.restarts if before else 0),
@@ -144,23 +145,12 @@ def make_worker_status(memory: WorkerMemory, before: WorkerStatus | None, at: da
         message=verdict.message[:1024],
         exit_code=verdict.ended.exit_code if verdict.ended else None,
         transitions=transitions,
-        conditions=make_conditions(
-            before.conditions if before else [],
-            [Fact("Ready", verdict.state in ("Idle", "Busy", "Leased"), verdict.state, verdict.message)],
-            at,
-            1,
-        ),
+        starved=fresh.starved if fresh else None,
     )
-
-
-def _running(task: InFlight) -> RunningTask:
-    return RunningTask(
-        task=task.object or task.task,
-        handler=task.handler,
-        attempt=task.attempt,
-        since=task.since,
-        progress=task.progress,
-    )
+    ready = Fact("Ready", verdict.state in ("Idle", "Busy", "Leased"), verdict.state, verdict.message)
+    facts = [ready, *decide_stuck(status, before)]
+    status.conditions = make_conditions(before.conditions if before else [], facts, at, 1)
+    return status
 
 
 def _transitions(

@@ -19,6 +19,7 @@ from millpond_operator.cluster.workqueue import WorkQueue
 from millpond_operator.cluster.writer import Target
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.decisions.pods import read_pod
+from millpond_operator.decisions.stuck import decide_news
 from millpond_operator.decisions.workers import (
     LOST_AFTER,
     Silence,
@@ -165,6 +166,8 @@ class WorkerController:
         known = self.world.worker_status.get(key)
         before = known.parse() if known else _status(body)
         status = make_worker_status(memory, before, datetime.now(UTC), time.monotonic())
+        for reason, message in decide_news(status, before, memory.events):
+            self.world.tell(body, "Worker", reason, message, warning=True)
         # The steps that they tell are in the status now; a goodbye still says how the worker ended.
         memory.events = [event for event in memory.events[-1:] if event.state == WorkerState.STOPPED]
         self._put(key, body, status)
