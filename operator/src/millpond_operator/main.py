@@ -76,6 +76,8 @@ def configure_logging(log_format: str) -> None:
     logging.getLogger("kopf._core.engines.peering").setLevel(logging.ERROR)
 
 
+RECHECKED, RECHECK_PAUSE = 8, 0.05
+"""Pools that the resync has looked at in one go, and the seconds until the next ones."""
 COLLECT = (10_000, 20, 50)
 """When Python looks for cycles. What is kept of 20,000 workers is a million objects without any; with the default (700,
 10, 10) every few ticks looked through all of them, which held up the loop."""
@@ -248,8 +250,11 @@ async def _resync(world: World, pools: PoolController, rescuer: Rescuer, hands: 
         try:
             for cache in (world.groups, world.pools, world.tasks):
                 await cache.resync(world.api)
-            for key in world.pool_keys():
+            for number, key in enumerate(world.pool_keys()):
                 pools.queue.add(key)
+                if number % RECHECKED == RECHECKED - 1:
+                    # 1,000 pools at once would hold up a tick by a second.
+                    await asyncio.sleep(RECHECK_PAUSE)
             pools.rollouts.look()
             hands.heal()
             await rescuer.heal()

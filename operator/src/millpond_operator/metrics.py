@@ -26,7 +26,7 @@ BURST_SECONDS = Histogram(
 TICK_SECONDS = Histogram(
     "millpond_tick_seconds",
     "One pass over all pools.",
-    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 1, 2.5, 5),
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 1, 1.5, 2, 2.5, 5),
 )
 REQUESTS = Counter("millpond_api_requests_total", "Requests that the API server answered.", ("verb", "resource"))
 STATUS_WRITES = Counter("millpond_status_writes_total", "Status patches sent.")

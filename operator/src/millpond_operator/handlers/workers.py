@@ -259,9 +259,12 @@ class WorkerController:
     def heal(self) -> None:
         """Worker objects whose pod went while nobody was leading end too."""
         for key, body in list(self.world.workers.objects.items()):
+            # First: to read 20,000 statuses takes a second, and nearly all of them have a pod.
+            if self.world.pods.get(*key) is not None:
+                continue
             known = self.world.worker_status.get(key)
             status = known.parse() if known else _status(body)
-            if self.world.pods.get(*key) is None and (status is None or status.state not in WORKER_ENDED):
+            if status is None or status.state not in WORKER_ENDED:
                 pool = PoolKey(key.namespace, body["spec"]["pool"])
                 memory = self._memory(pool, key)
                 if memory.pod is None:
