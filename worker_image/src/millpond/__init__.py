@@ -16,7 +16,7 @@ from millpond_api.retry import RetryPolicy
 
 from millpond.app import App
 from millpond.client import Client
-from millpond.context import Context
+from millpond.context import Context, current
 from millpond.errors import (
     ArgumentsNotSerializable,
     ArgumentsRefused,
@@ -88,5 +88,6 @@ __all__ = [
     "Unique",
     "WorkerProcessDied",
     "as_completed",
+    "current",
     "gather",
 ]

@@ -28,6 +28,7 @@ from millpond.handle import TaskHandle, broker_errors
 from millpond.packing import Habits, pack_arguments
 from millpond.sending import Sender
 from millpond.submission import Options, Submission, check_options, class_of, make_batches, make_submission
+from millpond.tracing import check_trace, read_trace
 from millpond.transport import Hooks, Transport
 from millpond.unique import UniqueSubmitter
 from millpond.waiting import until_room
@@ -180,7 +181,8 @@ class Client:
 
     def _make(self, task_id: str, handler: str, arguments: Arguments, options: Options, now: datetime) -> Submission:
         packed = pack_arguments(*arguments, self.habits, options.get("codec"))
-        return make_submission(task_id, handler, packed, options, now)
+        trace = check_trace(options.get("trace") or "") or read_trace()
+        return make_submission(task_id, handler, packed, {**options, "trace": trace}, now)
 
     def handle(self, pool: str, task_id: str) -> TaskHandle:
         """The handle of a task that was submitted before, here or elsewhere."""

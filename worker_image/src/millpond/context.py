@@ -44,6 +44,8 @@ class Context:
     attempt: int = 1
     deadline: datetime | None = None
     parent: str = ""
+    trace: str = ""
+    """W3C traceparent of the submitter, empty when there is none."""
     _control: Control = field(default_factory=Control)
     _connect: Callable[[], Awaitable["Client"]] = _no_client
     _logger: Any = None

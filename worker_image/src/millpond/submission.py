@@ -51,6 +51,8 @@ class Options(TypedDict, total=False):
     """Concurrency key: of the tasks with this key as many run at once as the pool or the handler allows."""
     rate_key: str | None
     """Tasks of one rate key start no faster than the pool's rateLimit.perKey."""
+    trace: str | None
+    """W3C traceparent that the task belongs to. Unset: that of the caller's span, or of the task that submits it."""
     check: bool | None
     """False: submit it whatever the pool's catalogue says of the handler's arguments."""
     unique: "Unique | None"
@@ -112,6 +114,7 @@ def make_submission(task_id: str, handler: str, packed: Packed, options: Options
         soft_timeout=positive(options.get("soft_timeout"), "soft_timeout"),
         key=check_key(options.get("key"), "key"),
         rate_key=check_key(options.get("rate_key"), "rate_key"),
+        trace=options.get("trace") or "",
     )
     return Submission(envelope, packed.body, at)
 

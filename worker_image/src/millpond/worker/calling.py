@@ -18,6 +18,7 @@ from millpond.outcomes import Ended, make_ended
 from millpond.packing import Packed, Wrap, open_arguments, pack_result
 from millpond.registry import Handler
 from millpond.timeouts import NONE, Limits
+from millpond.tracing import check_trace, enter_trace
 
 if TYPE_CHECKING:
     from millpond.client import Client
@@ -79,7 +80,14 @@ class Job:
 def make_context(envelope: Envelope, control: Control, connect: Connect) -> Context:
     """The handler's view of its attempt."""
     return Context(
-        envelope.id, envelope.handler, envelope.attempt, envelope.deadline, envelope.parent, control, connect
+        envelope.id,
+        envelope.handler,
+        envelope.attempt,
+        envelope.deadline,
+        envelope.parent,
+        check_trace(envelope.trace),
+        control,
+        connect,
     )
 
 
@@ -91,6 +99,7 @@ def call_plain(job: Job) -> Ended:
 def _call_plain(job: Job) -> Ended:
     CURRENT.set(job.context)
     try:
+        enter_trace(job.context.trace)
         return Ended(result=job.pack(_call(job)))
     # The function is the user's: whatever it raises, SystemExit too, is how this attempt ended, nothing more.
     except BaseException as error:
@@ -101,6 +110,7 @@ async def call_async(job: Job, driver: "Driver | None") -> Ended:
     """The same for an async handler; with a `driver` it can be interrupted."""
     CURRENT.set(job.context)
     try:
+        enter_trace(job.context.trace)
         awaitable = _call(job)
         return Ended(result=job.pack(await (driver.drive(awaitable) if driver else awaitable)))
     # As above.
