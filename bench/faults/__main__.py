@@ -48,7 +48,7 @@ def write(result: FaultResult, docs: Path) -> None:
 def describe(result: FaultResult) -> str:
     """The table and where it comes from."""
     machine = result.machine
-    facts = f"`{machine.command}` on {machine.at} at {machine.commit}: {machine.machine}."
+    facts = f"`{machine.command}` on {machine.at} at {machine.commit}: {machine.machine}. {machine.note}".rstrip()
     return f"{make_fault_table(result.verdicts)}\n\n{facts}"
 
 
