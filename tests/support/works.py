@@ -252,6 +252,10 @@ def summary(status: Body) -> str:
     return ", ".join(f"{key}={status.get(key)!r}" for key in keys if key in status) or "no status"
 
 
+HELD = ("HandlerMissing", "Waiting")
+"""Conditions that only a task has which was held back."""
+
+
 def stale(tasks: Iterable[Body]) -> list[str]:
     """What an ended task's status should say and does not."""
     found = []
@@ -261,7 +265,9 @@ def stale(tasks: Iterable[Body]) -> list[str]:
         phase = status.get("phase")
         last = (status.get("transitions") or [{}])[-1].get("phase")
         expected = {"Complete": str(phase == "Succeeded"), "Failed": str(phase != "Succeeded"), "Accepted": "True"}
-        if phase not in TERMINAL or last != phase or conditions != expected or not status.get("finishedAt"):
+        # What once held a task back says that it does no more.
+        said = {kind: value for kind, value in conditions.items() if kind not in HELD or value != "False"}
+        if phase not in TERMINAL or last != phase or said != expected or not status.get("finishedAt"):
             found.append(f"{name}: {phase}, last step {last}, {conditions}, finished {status.get('finishedAt')}")
     return found
 
