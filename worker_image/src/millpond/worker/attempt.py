@@ -3,7 +3,6 @@
 Owns the order of those steps for one attempt. What they mean is decided in `outcomes`, written by `journal`, run by
 `executors`. It survives a lost broker (every step waits until it is certain), a redelivery of what it still runs (it
 takes over the new delivery instead of running twice) and being fenced (it drops its result, acks only what has ended).
-dropped; only what has ended is acked).
 """
 
 import asyncio
