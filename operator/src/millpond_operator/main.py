@@ -7,7 +7,6 @@ so there is nothing to clean up and nothing half done to trust. SIGTERM releases
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import logging
 import os
@@ -262,16 +261,7 @@ async def _resync(world: World, pools: PoolController, rescuer: Rescuer, hands: 
             await pools.sweep()
         except (ApiError, ApiUnreachable, wire.TransportError) as error:
             log.warning("the resync was cut short; the next one goes on", error=str(error))
-        _give_memory_back()
         took = time.monotonic() - began
-
-
-def _give_memory_back() -> None:
-    """What was freed between things that stay goes back to the system: glibc keeps it, after a herd tens of MB."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    # Another C library (musl) has no such call, and no need of it.
-    if trim is not None:
-        trim(0)
 
 
 def main() -> None:
