@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,15 @@ class NotHere(Exception):
     """The server's program is not on this machine; the text says what to install."""
 
 
-class Server:
+class Server(ABC):
     """A running server. `ask` answers a contender's question with a number."""
 
     def __init__(self, url: str, pid: int) -> None:
         self.url, self.pid = url, pid
 
+    @abstractmethod
     def ask(self, question: str) -> int:
-        raise NotImplementedError
+        """The number that the question is about."""
 
 
 class Nats(Server):
