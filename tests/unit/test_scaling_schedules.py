@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from millpond_api.v1alpha1 import WorkerPoolSpec
 from millpond_scaling import Memory, Observation, Policy, check_schedules, decide
@@ -217,8 +217,10 @@ def test_two_schedules_of_one_name_are_told() -> None:
 zones = st.sampled_from(
     ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/Havana"]
 )
-minutes = st.integers(27_800_000, 29_900_000)
-"""2022 to 2026."""
+CHANGES = [29_549_100, 29_549_220, 29_579_100, 29_588_580, 29_850_690, 29_881_500, 29_891_820, 29_891_880]
+"""Minutes when one of these zones changes its clock in 2026."""
+minutes = st.integers(27_800_000, 29_900_000) | st.builds(int.__add__, st.sampled_from(CHANGES), st.integers(-400, 200))
+"""2022 to 2026, and close to a change."""
 fields = st.tuples(
     st.sampled_from(["0", "30", "*/20", "15,45", "*"]),
     st.sampled_from(["*", "0", "1", "2", "3", "*/6", "1-3"]),
@@ -230,6 +232,10 @@ fields = st.tuples(
 
 @settings(deadline=None, max_examples=60)
 @given(fields, zones, minutes)
+@example(("*/20", "2", "*", "*", "*"), "Europe/Berlin", 29_881_500)
+@example(("30", "*", "*", "*", "*"), "Europe/Berlin", 29_881_261)
+@example(("*", "*/6", "*", "*", "*"), "Australia/Lord_Howe", 29_588_500)
+@example(("*/20", "0", "*", "*", "*"), "Australia/Lord_Howe", 29_850_600)
 def test_the_last_moment_is_reached_only_by_time_and_never_goes_back(
     fields: tuple[str, ...], zone: str, minute: int
 ) -> None:
