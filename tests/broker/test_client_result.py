@@ -1,7 +1,6 @@
 """Waiting for a task: the outcome arrives by push, as a value or a typed error, through lost connections too."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -56,16 +55,17 @@ async def test_result_of_a_task_that_ended_before_is_read(client: Client, log: T
     assert await client.handle("mill", "t1").result(60) == [1]
 
 
-async def test_ended_between_listening_and_reading_is_not_missed(client: Client, log: TaskLog) -> None:
+async def test_ended_between_listening_and_reading_is_not_missed(
+    client: Client, log: TaskLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Twenty outcomes, each stored at about the moment in which somebody starts to wait."""
+    # Nothing but the read and the push can find it.
+    monkeypatch.setattr(handles, "BACKSTOP", (3600.0, 3600.0))
     for number in range(20):
         log_of_one = TaskLog(log.connection, log.queue, f"race-{number}")
         result = asyncio.ensure_future(client.handle("mill", f"race-{number}").result(60))
-        begun = time.monotonic()
         await log_of_one.write("Succeeded", result=number)
         assert await result == number
-        # A miss would be found by the backstop only, after five seconds.
-        assert time.monotonic() - begun < handles.BACKSTOP[0]
 
 
 async def test_push_that_was_lost_is_found_by_the_backstop(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from millpond import Context, TaskCancelled, TaskFailed
 from millpond.client import Client
-from millpond.errors import CodecRefused, ResultExpired
+from millpond.errors import CodecRefused, ResultExpired, ResultTimeout
 from millpond.handle import TaskHandle
 from millpond.packing import Habits
 from millpond.transport import Stored
@@ -203,3 +203,32 @@ async def test_client_that_lost_its_own_connection_gets_its_result(bed: Bed) -> 
     await bed.until(lambda: ended(bed.client.handle("mill", "mine")), "the end, unheard by the other client")
     bed.ground.admit("other")
     assert len(await waiting) == LARGE
+
+
+async def test_an_outage_between_the_end_and_the_reading_of_it_costs_the_waiter_time_only(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_filler(bed)
+    await bed.start_worker()
+    await bed.submit("fill", 10, task_id="mine")
+    other = await bed.open_client("other")
+    read_log = other.transport.read_log
+
+    async def cut_off(stream: str, subject: str) -> list[Stored]:
+        """The first read of the log finds no connection, which is back for the second."""
+        monkeypatch.undo()
+        bed.ground.refuse("other")
+        try:
+            return await read_log(stream, subject, timeout=0.1)
+        finally:
+            bed.ground.admit("other")
+
+    monkeypatch.setattr(other.transport, "read_log", cut_off)
+    assert (await other.handle("mill", "mine").wait(timeout=START)).state == "Succeeded"
+
+
+async def test_a_wait_through_an_outage_ends_with_the_callers_time(bed: Bed) -> None:
+    other = await bed.open_client("other")
+    bed.ground.refuse("other")
+    with pytest.raises(ResultTimeout, match=r"within 0\.5 s"):
+        await other.handle("mill", "nobody").wait(timeout=0.5)

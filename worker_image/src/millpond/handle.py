@@ -9,11 +9,11 @@ backstop).
 import asyncio
 import random
 from base64 import b64decode
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydantic
 from millpond_api import subjects
@@ -38,11 +38,13 @@ from millpond.transport import Message, Publish
 if TYPE_CHECKING:
     from millpond.client import Client
 
+T = TypeVar("T")
+
 BACKSTOP = (5.0, 10.0)
 """Seconds between reads that nothing pushed (spread, so that a thousand waiters do not read at once). The push itself
 takes about a millisecond; the backstop only finds what a broken route between servers swallowed."""
 REREAD = (0.2, 0.5)
-"""Seconds before an object is read again from a broker that did not answer."""
+"""Seconds before what a task left is read again from a broker that did not answer."""
 CANCEL_RPC_TIMEOUT = 2.0
 """Seconds for telling the running worker. It is a courtesy: the worker is fenced by the event anyway."""
 
@@ -86,11 +88,14 @@ class TaskHandle:
                 return await self._unwrap(await self._await_end())
 
     async def wait(self, timeout: float | None = None) -> TaskStatus:
-        """How the task ended, once it has; unlike `result` it raises no error of the task's."""
+        """How the task ended, once it has; unlike `result` it raises no error of the task's.
+
+        Waits through outages as `result` does: ResultTimeout after `timeout` seconds.
+        """
         with self._patience(timeout):
             async with asyncio.timeout(timeout):
                 await self._await_end()
-                return await self.status()
+                return make_status(fold_all(await self._insist(self._read_events)))
 
     @contextmanager
     def _patience(self, timeout: float | None) -> Iterator[None]:
@@ -116,26 +121,33 @@ class TaskHandle:
             ) from error
 
     async def _fetch(self, parcel: Parcel) -> bytes:
-        """The stored result. A broker that does not answer now is asked again; `result`'s timeout bounds it."""
+        """The stored result."""
         where = (self._client.namespace, self.pool)
+        body = await self._insist(lambda: read_object(self._client.transport, where, parcel.object, parcel.stored))
+        if body is None:
+            until = f" (until {parcel.expires:%Y-%m-%dT%H:%M:%SZ})" if parcel.expires else ""
+            raise ResultExpired(
+                f"task {self.id} succeeded, but its result of {parcel.size:,} bytes was kept for a limited "
+                f"time{until} and is gone: read results sooner, or raise spec.results.ttl of pool {self.pool}"
+            )
+        return body
+
+    async def _insist(self, read: Callable[[], Awaitable[T]]) -> T:
+        """What `read` finds. A broker that does not answer now is asked again; the caller's timeout bounds it."""
         while True:
             self._client.check_open()
             with broker_errors(), suppress(wire.Unconfirmed):
-                body = await read_object(self._client.transport, where, parcel.object, parcel.stored)
-                if body is None:
-                    until = f" (until {parcel.expires:%Y-%m-%dT%H:%M:%SZ})" if parcel.expires else ""
-                    raise ResultExpired(
-                        f"task {self.id} succeeded, but its result of {parcel.size:,} bytes was kept for a limited "
-                        f"time{until} and is gone: read results sooner, or raise spec.results.ttl of pool {self.pool}"
-                    )
-                return body
+                return await read()
             await asyncio.sleep(random.uniform(*REREAD))
 
     async def events(self) -> list[TaskEvent]:
         """The task's transitions, oldest first (the last 32); empty while nobody has claimed it."""
         self._client.check_open()
         with broker_errors():
-            log = await self._client.transport.read_log(subjects.STREAM_EVENTS, self._log)
+            return await self._read_events()
+
+    async def _read_events(self) -> list[TaskEvent]:
+        log = await self._client.transport.read_log(subjects.STREAM_EVENTS, self._log)
         return read_events((stored.sequence, stored.body) for stored in log)
 
     async def status(self) -> TaskStatus:

@@ -173,15 +173,16 @@ class Understudy:
             return
         if now - tick > LONGEST or self._is_stopped():
             return
-        if not self._since:
-            self._since = tick
-            self._tell_stacks()
+        first, self._since = not self._since, self._since or tick
         if now - self._renewed >= self._lease / 3:
             # Not before it was sent: a server that is away for a moment must not cost a third of the lease.
             self._renewed = now if self._prolong() else 0.0
         if now - self._told >= self._beat:
             self._told = now
             self._say_beat()
+        if first:
+            # Last: it takes up to a second, and of a lease a third is gone already.
+            self._tell_stacks()
 
     def _prolong(self) -> bool:
         return self._link.publish([(subject, PROLONG) for subject in self._table.leases()])
@@ -196,10 +197,11 @@ class Understudy:
         """The worker's log of transitions says what holds its interpreter."""
         os.ftruncate(self._stacks, 0)
         os.kill(self._parent, signal.SIGUSR2)
-        until, size = time.monotonic() + STACK_TIME, -1
-        while time.monotonic() < until and (now := os.fstat(self._stacks).st_size) in (0, size) and size <= 0:
-            size = now
+        until, size, before = time.monotonic() + STACK_TIME, 0, -1
+        # Written when it has begun and no longer grows.
+        while time.monotonic() < until and (size == 0 or size != before):
             time.sleep(0.05)
+            size, before = os.fstat(self._stacks).st_size, size
         stacks = os.pread(self._stacks, 8000, 0).decode(errors="replace")
         beat = self._table.read_beat()
         state = json.loads(beat).get("state", "Busy") if beat else "Busy"

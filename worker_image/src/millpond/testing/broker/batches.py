@@ -9,7 +9,6 @@ from millpond.testing.broker.wire import Refusal
 
 MOST, TIMEOUT = 1000, 10.0
 """Messages of a batch, and seconds after which one that does not go on is forgotten (nats-server's defaults)."""
-_OWN = ("Nats-Batch-Id", "Nats-Batch-Sequence", "Nats-Batch-Commit")
 
 
 @dataclass
@@ -50,7 +49,7 @@ class Batches:
             del self._open[key]
             raise Refusal(400, 10199, f"atomic publish batch is too large: {MOST}")
         found.at = now
-        found.messages.append((subject, {name: text for name, text in headers.items() if name not in _OWN}, data))
+        found.messages.append((subject, dict(headers), data))
         if "Nats-Batch-Commit" not in headers:
             return None
         del self._open[key]
