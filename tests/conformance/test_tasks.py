@@ -66,10 +66,11 @@ async def test_a_delayed_task_starts_no_sooner(bed: Bed) -> None:
 
     await bed.start_worker("w1")
     began = bed.ground.now()
-    task = await bed.submit("noop", delay=0.5)
-    assert (await task.status()).state == TaskState.SCHEDULED
+    task, later = await bed.submit("noop", delay=0.5), await bed.submit("noop", delay=3600)
+    assert (await later.status()).state == TaskState.SCHEDULED
     await task.result(timeout=30)
     assert bed.ground.now() - began >= 0.5
+    assert (await later.status()).state == TaskState.SCHEDULED
 
 
 async def test_a_task_past_its_deadline_expires_unrun(bed: Bed) -> None:

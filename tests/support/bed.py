@@ -30,6 +30,9 @@ LEASE = 2.0
 class Ground(Protocol):
     """A broker under the bed. A party is the name of a client or a worker: its connections are hurt together."""
 
+    stalls: float
+    """Seconds for which the machine may stop amid a step, or in all its steps together: 0 in virtual time."""
+
     async def connect(self, party: str, *, hooks: Hooks | None = None) -> Transport:
         """A transport of this party."""
 

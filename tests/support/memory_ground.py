@@ -21,6 +21,7 @@ class MemoryGround:
 
     server: MemoryServer
     clock: Clock
+    stalls: float = 0.0
 
     async def connect(self, party: str, *, hooks: Hooks | None = None) -> Transport:
         return await Transport.connect(self.server.url(party), party, hooks=hooks)

@@ -15,6 +15,7 @@ from millpond.transport import Hooks, Transport
 from millpond.worker.runtime import Worker
 from millpond_api.broker import QueueConfig
 
+from tests.support.bed import START
 from tests.support.nats import NatsServer, ensure_pool
 from tests.support.proxy import Proxy
 
@@ -25,6 +26,7 @@ class NatsGround:
 
     server: NatsServer
     _proxies: dict[str, Proxy] = field(default_factory=dict)
+    stalls: float = START
 
     async def _url(self, party: str) -> str:
         if party not in self._proxies:
