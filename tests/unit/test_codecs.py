@@ -1,6 +1,7 @@
 """Codecs and compression: what goes in comes out, what cannot be is refused, and nothing is unpickled unasked."""
 
 import contextlib
+import importlib.util
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -130,3 +131,19 @@ def test_few_bytes_that_claim_to_be_gigabytes_are_not_unpacked() -> None:
         open_arguments(Wrap("json", "zstd"), bomb)
     with pytest.raises(MalformedTask, match="not zstd"):
         open_arguments(Wrap("json", "zstd"), b"\x28\xb5\x2f\xfd\x00")
+
+
+def test_packing_results_looks_for_zstd_once_and_not_for_each_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search of the module path is a dozen system calls: it took 45 of a no-op task's 180 µs."""
+    searched: list[str] = []
+    find = importlib.util.find_spec
+
+    def count(name: str, package: str | None = None) -> object:
+        searched.append(name)
+        return find(name, package)
+
+    has_codec.cache_clear()
+    monkeypatch.setattr(importlib.util, "find_spec", count)
+    for value in range(10):
+        pack_result(Wrap(accepts="zstd"), value)
+    assert searched.count("zstandard") == 1

@@ -64,7 +64,7 @@ def wrap_of(envelope: Envelope, habits: Habits) -> Wrap:
 def find_lack(wrap: Wrap) -> str:
     """What this side would have to install to read it; empty when nothing is missing."""
     for name in (wrap.codec, wrap.zip):
-        if name and not (zstd.has_zstd() if name == "zstd" else has_codec(name)):
+        if name and not has_codec(name):
             return name
     return ""
 

@@ -129,6 +129,8 @@ class Attempt:
         finally:
             self.drop()
             self.shop.board.running.pop(id(self), None)
+            if self._job:
+                self._job.part()
 
     async def _claim(self, handler: Handler | None) -> int | None:
         """The sequence of our claim, or None when there is nothing to run (any more)."""

@@ -76,6 +76,17 @@ class Job:
     def pack(self, result: Any) -> Packed:
         return pack_result(self.wrap, result)
 
+    def part(self) -> None:
+        """Nobody waits for it any more: without its ends it is freed at once, and not by a collection.
+
+        The attempt and the run hold it and it holds them: 28 objects a task, and a tenth of the main thread's time.
+        """
+        self.run, self.done, self.begun = None, _ignore, _ignore
+
+
+def _ignore(*_: object) -> None:
+    """What ends after its attempt reaches nobody."""
+
 
 def make_context(envelope: Envelope, control: Control, connect: Connect) -> Context:
     """The handler's view of its attempt."""
