@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from millpond_api.durations import format_duration
 
 from millpond_cli.errors import CliError
-from millpond_cli.forwarding import broker
+from millpond_cli.forwarding import CONNECT_SECONDS, broker
 from millpond_cli.options import Target
 from millpond_cli.rows import Row, shorten
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from millpond.client import Client
     from millpond.letters import DeadLetter
 
-CONNECT_SECONDS = 10.0
 COLUMNS = ("TASK", "POOL", "HANDLER", "ATTEMPTS", "REDRIVES", "AGE", "ERROR", "MESSAGE")
 
 T = TypeVar("T")

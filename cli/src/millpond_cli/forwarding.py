@@ -20,6 +20,8 @@ from millpond_cli.options import Target
 NATS_LABELS = "app.kubernetes.io/name=millpond,app.kubernetes.io/component=nats"
 NATS_PORT = 4222
 CHUNK = 65536
+CONNECT_SECONDS = 30.0
+"""For the way through API server, kubelet and pod; on a starved machine 10 s were too few, seen."""
 
 
 @contextmanager

@@ -15,10 +15,9 @@ from millpond_api import subjects
 from millpond_scaling.records import Record, RecordError, decode
 
 from millpond_cli.errors import CliError
-from millpond_cli.forwarding import broker
+from millpond_cli.forwarding import CONNECT_SECONDS, broker
 from millpond_cli.options import Target
 
-CONNECT_SECONDS = 10.0
 STORED_WITHIN = timedelta(seconds=2)
 """A record is stored this long after its decision at the latest: it is published without waiting."""
 
