@@ -23,7 +23,10 @@ RUN /opt/millpond/bin/pip install --no-cache-dir --no-compile --no-deps --no-bui
 
 FROM ${BASE_IMAGE}
 # The byte code is unchecked on purpose: the root file system is read-only, so nothing could be written beside a source.
-ENV PATH=/opt/millpond/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MALLOC_ARENA_MAX=2
+ENV PATH=/opt/millpond/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# uvloop keeps a buffer of 256 KiB for each TLS connection, and a list of objects takes megabytes: in pages of their own
+# they cost what is used of them, and go back at once (123 MB → 113 MB with 100 pools of 20 workers).
+ENV MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=65536 MALLOC_TRIM_THRESHOLD_=131072
 COPY --from=build /opt/millpond /opt/millpond
 USER 65532:65532
 EXPOSE 8080

@@ -10,6 +10,7 @@ import asyncio
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
@@ -21,6 +22,7 @@ from millpond_cluster.paths import ClusterPaths
 from millpond_operator.cluster.api import Api
 
 from bench.scale import report
+from bench.scale.image import make_environment
 from bench.scale.meter import Meter
 from bench.scale.phases import Plan, Play, Point, say
 from bench.scale.site import Site, start_hands
@@ -39,7 +41,7 @@ async def measure(kube: Kube, plan: Plan, pids: dict[str, int]) -> Point:
     kube.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     with tempfile.TemporaryDirectory(prefix="millpond-scale-") as folder:
         server = NatsServer(Path(folder) / "nats").start()
-        environment = {"PYTHONPATH": hide_kubernetes(Path(folder)), "MALLOC_ARENA_MAX": "2"}
+        environment = make_environment(Path(folder))
         works = Works(kube.within(namespace), server, Path(folder), own_sessions=True, environment=environment)
         try:
             return await _measure(works, server, plan, pids)
@@ -49,18 +51,11 @@ async def measure(kube: Kube, plan: Plan, pids: dict[str, int]) -> Point:
             kube.request("DELETE", f"/api/v1/namespaces/{namespace}")
 
 
-def hide_kubernetes(folder: Path) -> str:
-    """A search path without the package `kubernetes`, as in the operator's image: kopf imports what it finds."""
-    package = folder / "hidden" / "kubernetes"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text('raise ImportError("hidden")\n')
-    return str(package.parent)
-
-
 async def _measure(works: Works, server: NatsServer, plan: Plan, pids: dict[str, int]) -> Point:
     port = free_port()
     operator = works.start_operator(http_port=port, http_host="127.0.0.1", lease_seconds=30, resync_seconds=30)
-    hands = start_hands(works, server)
+    # Only the operator runs as its image has it.
+    hands = start_hands(replace(works, environment={}), server)
     hands.await_event("hands ready")
     transport = await Transport.connect(server.url, "bench scale", timeout=30)
     names = [f"pool-{number:04d}" for number in range(plan.pools)]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
@@ -27,6 +27,8 @@ RESULT_TTL = 86400.0
 MAX_PAYLOAD_BYTES = 768 * 1024
 """A larger payload is refused at submit with ArgumentsTooLarge."""
 
+T = TypeVar("T")
+
 
 Word = Annotated[str, AfterValidator(sys.intern)]
 """A word that thousands of workers say: kept once."""
@@ -39,6 +41,25 @@ def _share(words: tuple[str, ...]) -> tuple[str, ...]:
 
 Words = Annotated[tuple[str, ...], AfterValidator(_share)]
 """A list of words that thousands of workers say alike: kept once."""
+
+
+_EMPTY: dict[type, Any] = {}
+
+
+def _keep_empty_once(value: T) -> T:
+    return value if value else _EMPTY.setdefault(type(value), value)
+
+
+Once = AfterValidator(_keep_empty_once)
+"""What is empty for nearly all of thousands of workers is one object; nobody may write into it."""
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+"""With Python's one UTC; pydantic's parser gives each time a zone of its own (40 bytes)."""
 
 
 class TaskError(Wire):
@@ -144,7 +165,7 @@ class InFlight(Record):
     task: str
     handler: Word = ""
     attempt: int = 1
-    since: datetime
+    since: Moment
     object: str = ""
     progress: str = ""
     hung: datetime | None = None
@@ -161,25 +182,25 @@ class Beat(Record):
     """
 
     state: Word
-    at: datetime
-    started: datetime
+    at: Moment
+    started: Moment
     slots: int
-    in_flight: list[InFlight] = field(default_factory=list)
+    in_flight: Annotated[list[InFlight], Once] = field(default_factory=list)
     succeeded: int = 0
     failed: int = 0
     service_seconds: float = 0.0
     handlers: Words = ()
     incarnation: str = ""
     """Differs between two processes of the same pod: a container that restarted."""
-    missing: dict[str, int] = field(default_factory=dict)
+    missing: Annotated[dict[str, int], Once] = field(default_factory=dict)
     """Handlers that messages asked for and this worker's app does not have, with the messages seen lately."""
     starved: datetime | None = None
     """Since when a call into C holds the worker's interpreter: its understudy says so, and keeps its leases."""
-    missing_tasks: list[str] = field(default_factory=list)
+    missing_tasks: Annotated[list[str], Once] = field(default_factory=list)
     """Task objects that wait for such a handler, the last 20 seen."""
     limited: bool = False
     """Whether the pool's rate has held it back in the last seconds."""
-    served: dict[Word, tuple[int, float]] = field(default_factory=dict)
+    served: Annotated[dict[Word, tuple[int, float]], Once] = field(default_factory=dict)
     """By class, once it has served more than one: attempts that ended since its start, and their seconds in all."""
 
 

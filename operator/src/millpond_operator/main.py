@@ -31,7 +31,7 @@ from millpond_operator.cluster.api import Api, ApiError, ApiUnreachable
 from millpond_operator.cluster.cache import Cache
 from millpond_operator.cluster.events import EventPoster
 from millpond_operator.cluster.informer import Informer
-from millpond_operator.cluster.keeping import keep_deployment, keep_pod, keep_worker
+from millpond_operator.cluster.keeping import keep_deployment, keep_pod, keep_pool, keep_worker
 from millpond_operator.cluster.leader import Identity, Leader, LeadershipLost
 from millpond_operator.cluster.writer import StatusWriter
 from millpond_operator.cluster_key import PoolKey
@@ -192,7 +192,7 @@ def make_world(settings: Settings, api: Api, transport: Transport) -> World:
         transport=transport,
         writer=StatusWriter(api),
         events=EventPoster(api, "millpond-operator"),
-        pools=Cache("workerpools", namespace),
+        pools=Cache("workerpools", namespace, keep=keep_pool),
         tasks=Cache("tasks", namespace),
         workers=Cache("workers", namespace, keep=keep_worker),
         pods=Cache("pods", namespace, LABEL_POOL, keep_pod),

@@ -4,6 +4,7 @@ Owns the subscriptions and the RPC; what a silence or an answer means is decided
 read is dropped with a log line: a worker of another version must not stop the operator.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -55,7 +56,8 @@ class BeatReader:
         text, known = hash(body), self._heard.get(subject)
         if known is None or known.text != text:
             address = subjects.parse_beat(subject)
-            known = _Heard(now, text, PoolKey(address.namespace, address.pool), address.name, Beat.decode(body))
+            pool = PoolKey(sys.intern(address.namespace), sys.intern(address.pool))
+            known = _Heard(now, text, pool, sys.intern(address.name), Beat.decode(body))
             self._heard[subject] = known
         known.at = now
         self.hear(known.pool, known.worker, known.beat)

@@ -6,6 +6,7 @@ was kept of the old one. A watch may miss what vanished while it was away, so `r
 gone is dropped and reported like any other change. It never writes.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,7 +26,8 @@ class Key(NamedTuple):
 
 
 def key_of(body: Body) -> Key:
-    return Key(body["metadata"].get("namespace", ""), body["metadata"]["name"])
+    """Its key; a worker's name stands in half a dozen places, and is kept once."""
+    return Key(sys.intern(body["metadata"].get("namespace", "")), sys.intern(body["metadata"]["name"]))
 
 
 def version_of(body: Body) -> int:

@@ -83,7 +83,7 @@ def read_pod(body: dict[str, Any]) -> PodFacts:
         name=body["metadata"]["name"],
         uid=body["metadata"]["uid"],
         node=sys.intern(body.get("spec", {}).get("nodeName", "")),
-        phase=status.get("phase", "Pending"),
+        phase=sys.intern(status.get("phase", "Pending")),
         ready=conditions.get("Ready", {}).get("status") == "True",
         going="deletionTimestamp" in body["metadata"],
         restarts=int(container.get("restartCount", 0)),
@@ -91,7 +91,7 @@ def read_pod(body: dict[str, Any]) -> PodFacts:
         trouble=_trouble(state, last, status, conditions),
         running="running" in state,
         started=datetime.fromisoformat(body["metadata"]["creationTimestamp"]).timestamp(),
-        version=labels.get(LABEL_VERSION, UNVERSIONED),
+        version=sys.intern(labels.get(LABEL_VERSION, UNVERSIONED)),
         marked_busy=LABEL_BUSY in labels,
     )
 
