@@ -2,8 +2,9 @@
 
 from typing import Any
 
+import orjson
 from millpond_operator.cluster.cache import Body, Cache, Key
-from millpond_operator.cluster.keeping import keep_deployment, keep_pod, keep_worker
+from millpond_operator.cluster.keeping import keep_deployment, keep_pod, keep_pool, keep_worker, unpack
 from millpond_operator.metrics import REQUESTS, count_request
 
 
@@ -47,6 +48,15 @@ def test_an_older_version_and_a_buried_object_do_not_come_back() -> None:
 
 def test_a_worker_without_a_status_says_none() -> None:
     assert keep_worker(body(1))["status"] is None
+
+
+def test_a_pools_status_is_kept_packed_and_can_be_read_again() -> None:
+    kept = keep_pool(body(1, lag=3, decisions=[{"reason": "Lag"}] * 20))
+    assert orjson.loads(unpack(kept["packedStatus"])) == {"lag": 3, "decisions": [{"reason": "Lag"}] * 20}
+    assert len(kept["packedStatus"]) < 100
+    assert "status" not in kept
+    assert "packedStatus" not in keep_pool(body(1))
+    assert kept["spec"]["replicas"] == 3
 
 
 def test_a_deployment_keeps_its_replicas_and_images_and_can_be_kept_again() -> None:

@@ -64,7 +64,8 @@ class StatusWriter:
         if entry is None:
             self._forget_some()
             entry = self._entries[target] = _Entry(rank, None)
-        entry.rank, entry.status = rank, orjson.dumps(status)
+        # orjson's bytes keep its whole buffer, 4 KB for a Worker's status (seen with 3.13): a copy fits its text.
+        entry.rank, entry.status = rank, bytes(memoryview(orjson.dumps(status)))
         queue = self._lines.get(target.plural, self.queue)
         if delay:
             queue.add_after(target, delay)
