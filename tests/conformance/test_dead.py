@@ -180,3 +180,16 @@ async def test_a_message_that_is_no_task_can_be_purged_and_not_redriven(bed: Bed
     assert "submit the task again" in refused.why
     assert len(await dead.purge()) == 1
     assert await _letters(bed, 0)
+
+
+async def test_a_letter_is_kept_as_long_as_its_pool_says(bed: Bed) -> None:
+    bed.settings["letter_ttl"] = 2.0
+    moody(bed)
+    await bed.start_worker("w1")
+    task = await fail(bed)
+
+    async def gone() -> bool:
+        return not [letter async for letter in bed.client.dead("mill").list()]
+
+    await bed.until(gone, "the end of its time")
+    assert (await task.status()).state == "Failed"

@@ -70,6 +70,29 @@ async def test_a_lock_whose_submitter_died_is_finished_by_the_next(bed: Bed) -> 
     assert len(gate.runs) == 1
 
 
+async def test_a_lock_whose_task_was_cancelled_before_it_was_stored_holds_up_nobody(bed: Bed) -> None:
+    """The submitter met a full queue and was told to forget it: its task has ended, and would never run."""
+    gate = gated(bed)
+    gate.open()
+    store = LimitStore(bed.transport, bed.queue.namespace, bed.queue.pool)
+    await store.swap("unique", "nightly", Lock(task="given-up", key="nightly"), 0, 60.0)
+    assert await bed.client.handle(bed.queue.pool, "given-up").cancel()
+    await bed.start_worker("w1")
+    assert await bed.call("gated", "x", unique=Unique(key="nightly")) == "x"
+    assert len(gate.runs) == 1
+
+
+async def test_whoever_finishes_or_replaces_the_task_of_an_object_names_that_object_in_its_log(bed: Bed) -> None:
+    """Without the name nobody would tell the object what became of it."""
+    gated(bed)
+    store = LimitStore(bed.transport, bed.queue.namespace, bed.queue.pool)
+    await store.swap("unique", "nightly", Lock(task="uid", key="nightly", object="report"), 0, 60.0)
+    finished = await bed.submit("gated", "x", unique=Unique(key="nightly"))
+    assert finished.id == "uid"
+    await bed.submit("gated", "y", unique=Unique(key="nightly", on_conflict="replace"))
+    assert [(event.state, event.object) for event in await finished.events()] == [("Cancelled", "report")]
+
+
 async def test_replace_ends_what_waits_and_leaves_what_runs(bed: Bed) -> None:
     gate = gated(bed)
     unique = Unique(key="k", on_conflict="replace")

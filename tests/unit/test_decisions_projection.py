@@ -48,6 +48,17 @@ def test_success_tells_result_duration_and_every_step() -> None:
     assert status.observed_sequence == 7
 
 
+def test_a_task_for_later_begins_with_scheduled() -> None:
+    status = status_of(event(5, "Scheduled", worker="", next_at=NOW), event(7, "Running"))
+    assert [step.phase for step in status.transitions] == ["Scheduled", "Running"]
+
+
+def test_a_task_that_was_never_sent_is_not_called_accepted() -> None:
+    status = status_of(event(5, "Cancelled", worker="", reason="Yielded", message="task other has the unique key"))
+    assert conditions(status) == {"Accepted": "False", "Complete": "False", "Failed": "True"}
+    assert status.message == "task other has the unique key"
+
+
 def test_the_last_error_shows_while_the_next_attempt_waits_and_runs_and_goes_with_success() -> None:
     log = [event(1, "Running"), event(2, "Backoff", error=BOOM, next_at=NOW)]
     waiting = status_of(*log)

@@ -162,3 +162,8 @@ def test_the_worker_is_told_what_the_pool_says_of_results_and_nothing_else() -> 
     assert ResultSettings.model_validate_json(told["MILLPOND_RESULTS"]) == ResultSettings(
         ttl=3600, inline_max=MAX_INLINE_RESULT, codecs=("json",), pickle=True
     )
+
+
+def test_the_worker_is_told_how_long_letters_are_kept_only_where_the_pool_says_so() -> None:
+    assert "MILLPOND_LETTER_TTL" not in environment(make())
+    assert environment(make(deadLetter={"retention": "72h"}))["MILLPOND_LETTER_TTL"] == "259200"

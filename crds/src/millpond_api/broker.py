@@ -70,7 +70,7 @@ def delayed_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
 
 
 def dead_stream(storage: str = "file", replicas: int = 1, max_age: float = 30 * 86400.0) -> dict[str, Any]:
-    """Dead letters: the original message with its error, until somebody redrives or purges it."""
+    """Dead letters: the original message with its error, until somebody redrives or purges it, or its time is over."""
     return {
         "name": subjects.STREAM_DEAD,
         "subjects": ["mp.dead.>"],
@@ -79,6 +79,7 @@ def dead_stream(storage: str = "file", replicas: int = 1, max_age: float = 30 * 
         "storage": storage,
         "num_replicas": replicas,
         "max_age": int(max_age * NANOSECONDS),
+        "allow_msg_ttl": True,
         "allow_direct": True,
         "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
     }

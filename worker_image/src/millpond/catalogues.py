@@ -30,12 +30,17 @@ class Catalogues:
 
     async def check(self, pool: str, handler: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """ArgumentsRefused when every current version of the handler would refuse the call."""
-        if not find_refusal(await self.read(pool), handler, (args, kwargs)):
-            return
+        if why := await self.find_refusal(pool, handler, args, kwargs):
+            raise ArgumentsRefused(f"{why} (check=False submits it)")
+
+    async def find_refusal(self, pool: str, handler: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """Why every current version of the handler would refuse the call; empty when one takes it or none is known."""
+        call = (args, kwargs)
         # What is remembered may be older than the pool's newest version.
-        why = find_refusal(await self.read(pool, fresh=True), handler, (args, kwargs))
-        if why:
-            raise ArgumentsRefused(f"pool {pool} would refuse this call of {handler!r}: {why} (check=False submits it)")
+        if find_refusal(await self.read(pool), handler, call):
+            why = find_refusal(await self.read(pool, fresh=True), handler, call)
+            return why and f"pool {pool} would refuse this call of {handler!r}: {why}"
+        return ""
 
     async def cards(self, pool: str) -> dict[str, HandlerCard]:
         """The handlers of the pool by name, of the newest version that has each."""

@@ -10,6 +10,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Self, TypedDict, Unpack
@@ -30,7 +31,7 @@ from millpond.sending import Sender
 from millpond.submission import Options, Submission, check_options, class_of, make_batches, make_submission
 from millpond.tracing import check_trace, read_trace
 from millpond.transport import Hooks, Transport
-from millpond.unique import UniqueSubmitter
+from millpond.unique import Lock, UniqueSubmitter, check_unique
 from millpond.waiting import until_room
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
@@ -122,8 +123,11 @@ class Client:
 
         unique = options.get("unique")
         if unique:
+            mine = Lock(task=submission.envelope.id, key=check_unique(unique, submission))
             with broker_errors():
-                return await UniqueSubmitter(self, pool).submit(submission, unique, send)
+                submitter = UniqueSubmitter(self.transport, self.namespace, pool)
+                standing = await submitter.submit(mine, unique, lambda lock: send(_under(submission, lock)))
+            return TaskHandle(self, pool, standing.lock.task)
         await send(submission)
         return TaskHandle(self, pool, submission.envelope.id)
 
@@ -231,6 +235,12 @@ class Client:
         self._closed = True
         await self.transport.close()
         self._wake_all()
+
+
+def _under(submission: Submission, lock: Lock) -> Submission:
+    """The submission as that of the task which the lock names."""
+    update = {"id": lock.task, "object": lock.object, "unique": lock.key}
+    return replace(submission, envelope=submission.envelope.model_copy(update=update))
 
 
 def new_id() -> str:

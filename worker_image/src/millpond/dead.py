@@ -61,7 +61,8 @@ class DeadLetters:
         found = [letter async for letter in self.list(LetterFilter(tasks=(task,)))]
         if not found:
             raise DeadLetterNotFound(
-                f"{task} has no dead letter: it was redriven or purged, it died over 30 days ago, or it has not failed"
+                f"{task} has no dead letter: it was redriven or purged, it died longer ago than letters are kept, or "
+                "it has not failed"
             )
         return found[-1]
 

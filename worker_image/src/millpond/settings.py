@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     """A handler's process is replaced after so many tasks; 0: never."""
     process_recycle_memory: int = Field(default=0, ge=0)
     """A handler's process that is larger than this after a task is replaced; 0: never."""
+    letter_ttl: float = Field(default=0.0, ge=0)
+    """Seconds that a dead letter is kept; 0: as long as MILLPOND_DEAD keeps any."""
     limits: PoolLimits = Field(default_factory=PoolLimits)
     """Rates and places of the whole pool, shared by all its workers; as JSON."""
     lost_slots: int = Field(default=3, ge=1)

@@ -1,9 +1,10 @@
 """Unique tasks: of the submissions with one key, one stands at a time.
 
 Owns the lock of a unique key, one message in MILLPOND_LIMITS that names the task which stands, changed by
-compare-and-set alone. It survives a submitter that dies at any moment: a lock that is not yet confirmed is never waited
-for; whoever meets it sends its own submission under that lock's task id, so that the task exists for certain and once.
-A lock outlives its task by nothing: it counts only while the task's log is in one of `states`.
+compare-and-set alone; client and operator submit through it. It survives a submitter that dies at any moment: a lock
+that is not yet confirmed is never waited for; whoever meets it sends its own submission under that lock's task id, so
+that the task exists for certain and once. A lock outlives its task by nothing: it counts only while the task's log is
+in one of `states`.
 
 The options are those that River (UniqueOpts: by args, by period, by state), Oban (`unique`, `replace`) and Sidekiq
 Enterprise (`unique_for`) have shown to be needed; debouncing is replacing what still waits for its time.
@@ -11,24 +12,20 @@ Enterprise (`unique_for`) have shown to be needed; debouncing is replacing what 
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, NamedTuple
 
 from millpond_api import subjects
 from millpond_api.events import TaskEvent, utc_now
-from millpond_api.lifecycle import TaskState
+from millpond_api.lifecycle import TaskState, read_events
 from millpond_api.wire import Wire
 
 from millpond import transport as wire
-from millpond.handle import TaskHandle
 from millpond.limitstore import LimitStore
 from millpond.submission import Submission, check_key
-from millpond.transport import Publish
-
-if TYPE_CHECKING:
-    from millpond.client import Client
+from millpond.transport import Publish, Transport
 
 KEEP = 7 * 86400.0
 """Seconds that a lock without a period stays: as long as the log that says whether its task has ended."""
@@ -64,11 +61,27 @@ class Unique:
 
 
 class Lock(Wire):
-    """The task that stands. Not `confirmed`: its submitter had not yet been told that it is stored."""
+    """The task that stands. Not `confirmed`: its submitter had not yet been told that it is stored.
+
+    `object`: the name of its Task object, empty for a task of the SDK.
+    """
 
     task: str
     key: str = ""
     confirmed: bool = False
+    object: str = ""
+
+    @property
+    def who(self) -> str:
+        """The task's name for people."""
+        return self.object or self.task
+
+
+class Standing(NamedTuple):
+    """The task that stands after a submission; `state` is what an older one was in, None for one just sent."""
+
+    lock: Lock
+    state: TaskState | None = None
 
 
 class Act(StrEnum):
@@ -81,10 +94,12 @@ class Act(StrEnum):
 
 
 def decide_unique(unique: Unique, lock: Lock, mine: str, state: TaskState | None) -> Act:
-    """`state` is the standing task's, None when it is nowhere any more."""
-    if not lock.confirmed or lock.task == mine:
+    """`state` is the standing task's, None when it is nowhere any more, or (not confirmed) not there yet."""
+    if lock.task == mine:
         return Act.FINISH
-    if state is None or not unique.counts(state):
+    if state is None:
+        return Act.TAKE if lock.confirmed else Act.FINISH
+    if not unique.counts(state):
         return Act.TAKE
     return Act.REPLACE if unique.on_conflict != "ignore" and state in WAITING else Act.YIELD
 
@@ -100,64 +115,66 @@ def check_unique(unique: Unique, submission: Submission) -> str:
     return f"{submission.envelope.handler}:{subjects.digest(submission.body.hex())}"
 
 
-Send = Callable[[Submission], Awaitable[None]]
+Send = Callable[[Lock], Awaitable[None]]
+"""Stores the caller's submission under the task id (and for the Task object) that the lock names."""
 
 
 class UniqueSubmitter:
     """Submits to one pool under a lock."""
 
-    def __init__(self, client: "Client", pool: str) -> None:
-        self._client, self._pool = client, pool
-        self._store = LimitStore(client.transport, client.namespace, pool)
+    def __init__(self, transport: Transport, namespace: str, pool: str) -> None:
+        self._transport, self._namespace, self._pool = transport, namespace, pool
+        self._store = LimitStore(transport, namespace, pool)
 
-    async def submit(self, submission: Submission, unique: Unique, send: Send) -> TaskHandle:
-        """The handle of the task that stands afterwards: this one, or the one that stood."""
-        name, mine = check_unique(unique, submission), submission.envelope.id
-        ttl = unique.seconds or KEEP
+    async def submit(self, mine: Lock, unique: Unique, send: Send) -> Standing:
+        """The task that stands afterwards: the caller's (`mine` names it), or the one that stood."""
+        name, ttl = mine.key, unique.seconds or KEEP
         while True:
             sequence, lock = await self._read(name)
-            act = Act.TAKE if lock is None else decide_unique(unique, lock, mine, await self._state(lock))
+            state = await self._state(lock) if lock else None
+            act = Act.TAKE if lock is None else decide_unique(unique, lock, mine.task, state)
             if lock is not None and act is Act.YIELD:
-                return self._client.handle(self._pool, lock.task)
-            if lock is not None and act is Act.REPLACE and not await self._withdraw(lock.task, mine):
+                return Standing(lock, state)
+            if lock is not None and act is Act.REPLACE and not await self._withdraw(lock, mine):
                 continue
-            taken = lock if lock is not None and act is Act.FINISH else Lock(task=mine, key=name)
+            taken = lock if lock is not None and act is Act.FINISH else mine
             if taken is not lock:
                 # Fenced: another submission with this key was quicker; look at what it made of the lock.
                 try:
                     sequence = await self._store.swap("unique", name, taken, sequence, ttl)
                 except (wire.Fenced, wire.Unconfirmed):
                     continue
-            await send(_under(submission, taken.task, name))
+            await send(taken)
             confirmed = taken.model_copy(update={"confirmed": True})
             # Not stored: whoever comes next finishes this submission once more, which changes nothing.
             with contextlib.suppress(wire.Fenced, wire.Unconfirmed):
                 if not taken.confirmed:
                     await self._store.swap("unique", name, confirmed, sequence, ttl)
-            return self._client.handle(self._pool, taken.task)
+            return Standing(taken)
 
     async def _read(self, name: str) -> tuple[int, Lock | None]:
         found = await self._store.read("unique", name)
         return (found.sequence, Lock.decode(found.body)) if found else (0, None)
 
+    async def _last(self, task: str) -> TaskEvent | None:
+        stored = await self._transport.read_log(subjects.STREAM_EVENTS, self._log(task))
+        events = read_events((one.sequence, one.body) for one in stored)
+        return events[-1] if events else None
+
     async def _state(self, lock: Lock) -> TaskState | None:
-        """The standing task's state; None when neither a log nor a message of it can be left."""
+        """The standing task's state; None when neither a log nor a message of it can be left, or none is there yet."""
+        last = await self._last(lock.task)
+        if last is not None:
+            return TaskState(last.state)
         if not lock.confirmed:
-            return TaskState.QUEUED
-        status = await self._client.handle(self._pool, lock.task).status()
-        if status.since is not None:
-            return status.state
-        info = await self._client.transport.api(
-            f"STREAM.INFO.{subjects.pool_stream(self._client.namespace, self._pool)}"
-        )
+            return None
+        info = await self._transport.api(f"STREAM.INFO.{subjects.pool_stream(self._namespace, self._pool)}")
         state = info["state"]
         return TaskState.QUEUED if isinstance(state, dict) and state.get("messages") else None
 
-    async def _withdraw(self, task: str, by: str) -> bool:
+    async def _withdraw(self, lock: Lock, by: Lock) -> bool:
         """End the standing task if it has not begun; False: it moved, look again."""
-        handle = self._client.handle(self._pool, task)
-        events = await handle.events()
-        last = events[-1] if events else None
+        last = await self._last(lock.task)
         if last is not None and TaskState(last.state) not in WAITING:
             return False
         event = TaskEvent(
@@ -165,20 +182,17 @@ class UniqueSubmitter:
             attempt=last.attempt if last else 1,
             at=utc_now(),
             handler=last.handler if last else "",
+            object=lock.object or (last.object if last else ""),
             reason="Replaced",
-            message=f"task {by} of the same unique key took its place",
+            message=f"task {by.who} of the same unique key took its place",
         )
-        log = subjects.task_events(self._client.namespace, self._pool, task)
         options = Publish(expected=last.sequence if last else 0)
         try:
-            await self._client.transport.publish_stored(log, event.encode(), options=options)
+            await self._transport.publish_stored(self._log(lock.task), event.encode(), options=options)
         except (wire.Fenced, wire.Unconfirmed):
             return False
-        await self._client.transport.purge_later(subjects.later(self._client.namespace, self._pool, task))
+        await self._transport.purge_later(subjects.later(self._namespace, self._pool, lock.task))
         return True
 
-
-def _under(submission: Submission, task: str, key: str) -> Submission:
-    """The submission under the id that the lock names."""
-    envelope = submission.envelope.model_copy(update={"id": task, "unique": key})
-    return replace(submission, envelope=envelope)
+    def _log(self, task: str) -> str:
+        return subjects.task_events(self._namespace, self._pool, task)

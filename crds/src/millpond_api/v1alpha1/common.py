@@ -37,6 +37,11 @@ Duration = Annotated[
 """Text such as `30s`; `seconds()` reads it."""
 
 
+def at_least(least: str) -> Any:
+    """The rule of a duration that may not be shorter."""
+    return rule(f"duration(self) >= duration('{least}')", f"must be at least {least}")
+
+
 Memory = Annotated[
     str,
     Field(

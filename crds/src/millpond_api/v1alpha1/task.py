@@ -1,10 +1,10 @@
 """Task: one unit of work for a pool. Its spec is its intention; after creation only `cancel` and `suspend` change."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Model, Timestamp, rule
+from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Model, Timestamp, at_least, rule
 from millpond_api.v1alpha1.limits import KEY_CEL
 from millpond_api.v1alpha1.workerpool import RetryRule
 
@@ -12,9 +12,9 @@ MAX_ARGUMENT_TEXT = 262144
 
 _FIXED = (
     *("pool", "handler", "class", "fairnessKey", "notBefore", "deadline", "ttlAfterFinished"),
-    *("timeout", "softTimeout"),
+    *("timeout", "softTimeout", "checkArguments"),
 )
-_KEYS = ("concurrencyKey", "rateKey")
+_KEYS = ("concurrencyKey", "rateKey", "uniqueKey")
 
 _ANY_JSON: Any = {PRESERVE: True, "maxLength": MAX_ARGUMENT_TEXT}
 
@@ -28,7 +28,13 @@ def _fixed(field: str) -> Any:
 # Not args and kwargs: a schema's rule sees no field of any JSON (the API server refuses such a rule as undefined). The
 # chart's admission policy keeps those two; without it a change of them has no effect, since what was sent was sent.
 _TASK_RULES: Any = [
-    *(_fixed(field) for field in (*_FIXED, *_KEYS, "retry")),
+    *(_fixed(field) for field in (*_FIXED, *_KEYS, "unique", "retry")),
+    rule("!has(self.unique) || has(self.uniqueKey)", "unique says how uniqueKey counts: say uniqueKey too"),
+    rule(
+        "!has(self.unique) || !has(self.unique.onConflict) || self.unique.onConflict != 'Debounce' || "
+        "has(self.notBefore)",
+        "unique.onConflict Debounce needs notBefore: when the task is to run unless another takes its place",
+    ),
     rule(
         "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
         "cancel cannot be taken back: create a new Task instead",
@@ -38,6 +44,29 @@ _TASK_RULES: Any = [
 
 class TaskRetry(RetryRule):
     """Overrides the pool's retry for this task."""
+
+
+class UniqueRule(Model):
+    """How uniqueKey counts."""
+
+    period: Duration | None = Field(
+        default=None,
+        description="The key is taken for so long, also when the task has succeeded before. Unset: until it has ended.",
+        json_schema_extra={CEL: [at_least("1s")]},
+    )
+    states: list[
+        Literal["Scheduled", "Queued", "Running", "Backoff", "Succeeded", "Failed", "Cancelled", "Expired"]
+    ] = Field(
+        default_factory=list,
+        max_length=8,
+        description="The phases of the other task in which it counts. Empty: Scheduled, Queued, Running and "
+        "Backoff; with a period Succeeded too.",
+    )
+    on_conflict: Literal["Ignore", "Replace", "Debounce"] = Field(
+        default="Ignore",
+        description="Ignore: this task yields to the other one, as Cancelled with reason Yielded. Replace: the other "
+        "is cancelled if it has not begun. Debounce: the same with notBefore, so that the last of a bunch runs.",
+    )
 
 
 class TaskSpec(Model):
@@ -104,6 +133,19 @@ class TaskSpec(Model):
         max_length=256,
         description="Tasks of one rate key start no faster than the pool's rateLimit.perKey.",
         json_schema_extra={CEL: KEY_CEL},
+    )
+    unique_key: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="Of the tasks of the pool with this key one stands at a time (the SDK's unique, by the same keys).",
+        json_schema_extra={CEL: KEY_CEL},
+    )
+    unique: UniqueRule | None = Field(default=None, description="How uniqueKey counts.")
+    check_arguments: bool = Field(
+        default=True,
+        description="Fail it at once (ArgumentsRefused) when no version of the handler that the pool's workers have "
+        "announced takes these arguments. false: submit it whatever they say.",
     )
     suspend: bool = Field(
         default=False, description="Do not submit it while this is true. No effect once it is queued."

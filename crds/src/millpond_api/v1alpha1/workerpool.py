@@ -5,7 +5,18 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from millpond_api.retry import RetryPolicy
-from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Memory, Model, Timestamp, rule, seconds
+from millpond_api.v1alpha1.common import (
+    CEL,
+    PRESERVE,
+    Condition,
+    Duration,
+    Memory,
+    Model,
+    Timestamp,
+    at_least,
+    rule,
+    seconds,
+)
 from millpond_api.v1alpha1.limits import ConcurrencyLimits, RateLimit
 from millpond_api.v1alpha1.rollout import Rollout, RolloutStatus, VersionStatus
 from millpond_api.v1alpha1.scaling import Scaling
@@ -168,7 +179,7 @@ class Timeouts(Model):
         default="15s",
         description="A worker renews its hold on a task three times in this time; when it stops (crash, lost node), "
         "the task is given to another worker after it.",
-        json_schema_extra={CEL: [rule("duration(self) >= duration('2s')", "must be at least 2s")]},
+        json_schema_extra={CEL: [at_least("2s")]},
     )
     soft: Duration | None = Field(
         default=None,
@@ -211,7 +222,7 @@ class Results(Model):
     ttl: Duration = Field(
         default="24h",
         description="A result in the object store is deleted after it. (A result in its event stays as long as that.)",
-        json_schema_extra={CEL: [rule("duration(self) >= duration('1s')", "must be at least 1s")]},
+        json_schema_extra={CEL: [at_least("1s")]},
     )
     inline_max: Memory = Field(
         default="64Ki",
@@ -227,6 +238,18 @@ class Results(Model):
     pickle: bool = Field(
         default=False,
         description="Take pickled arguments. Whoever may submit to the pool can then run any code in its workers.",
+    )
+
+
+class DeadLetter(Model):
+    """What becomes of dead letters. (After how many lost workers a task is one says retry.maxLostWorkers.)"""
+
+    retention: Duration | None = Field(
+        default=None,
+        description="A dead letter is deleted after it, at most 720h. Unset: after 30 days.",
+        json_schema_extra={
+            CEL: [at_least("1s"), rule("duration(self) <= duration('720h')", "must be at most 720h (30 days)")]
+        },
     )
 
 
@@ -318,6 +341,7 @@ class WorkerPoolSpec(Model):
     concurrency_limits: ConcurrencyLimits | None = Field(
         default=None, description="How many tasks of one concurrency key run at once."
     )
+    dead_letter: DeadLetter = Field(default_factory=DeadLetter, description="What becomes of dead letters.")
     shutdown: Shutdown = Field(default_factory=Shutdown, description="How a worker stops.")
     rollout: Rollout = Field(default_factory=Rollout, description="How a changed template reaches the workers.")
     worker_history_limit: int = Field(

@@ -20,7 +20,7 @@ from millpond_api.fairness import META_LANES, has_lanes
 from millpond_operator.cluster_key import PoolKey
 
 _UPDATABLE = ("max_msgs", "max_age", "num_replicas", "duplicate_window", "metadata", "allow_atomic")
-_SHARED_UPDATABLE = ("allow_atomic",)
+_SHARED_UPDATABLE = ("allow_atomic", "allow_msg_ttl")
 """What a shared stream of an older release lacks. Its limits are left alone: somebody may have set them by hand."""
 _PAGE = 256
 META_UID = "millpond.dev/pool-uid"
@@ -34,7 +34,7 @@ async def ensure_shared(transport: Transport, storage: str, replicas: int) -> No
         if known is None:
             await transport.api(f"STREAM.CREATE.{shape['name']}", shape)
         else:
-            await _update(transport, known["config"], {key: shape.get(key) for key in _SHARED_UPDATABLE})
+            await _update(transport, known["config"], {key: shape[key] for key in _SHARED_UPDATABLE if key in shape})
 
 
 async def ensure_pool(transport: Transport, queue: QueueConfig) -> None:

@@ -48,6 +48,8 @@ class Ending:
     message: str
     object: str
     handler: str
+    unstarted: bool = False
+    """Only of a task that has no log yet."""
 
 
 async def into_lane(transport: Transport, order: Order, choices: LaneChoices, lanes: int, now: float) -> Order:
@@ -77,8 +79,8 @@ async def submit(transport: Transport, order: Order, msg_id: str = "") -> None:
     )
 
 
-async def schedule(transport: Transport, order: Order) -> None:
-    """Let the server put the task into the queue at its time."""
+async def schedule(transport: Transport, order: Order, message: str) -> None:
+    """Let the server put the task into the queue at its time (that is the commit), then say so in its log."""
     assert order.not_before is not None
     target = subjects.due(*order.pool, order.envelope.task_class, order.envelope.lane)
     envelope = order.envelope
@@ -90,6 +92,19 @@ async def schedule(transport: Transport, order: Order) -> None:
         at=order.not_before,
         msg_id=subjects.message_id(*order.pool, f"{envelope.id}.{envelope.attempt}"),
     )
+    event = TaskEvent(
+        state=TaskState.SCHEDULED,
+        at=envelope.enqueued,
+        handler=envelope.handler,
+        object=envelope.object,
+        reason="NotBefore",
+        message=message,
+        next_at=order.not_before,
+    )
+    # Fenced: it has a log already, which is right.
+    with contextlib.suppress(wire.Fenced):
+        log = subjects.task_events(*order.pool, envelope.id)
+        await transport.publish_stored(log, event.encode(), options=Publish(expected=0))
 
 
 async def read_view(transport: Transport, pool: PoolKey, task_id: str) -> TaskView:
@@ -103,7 +118,7 @@ async def end(transport: Transport, pool: PoolKey, task_id: str, ending: Ending)
     subject = subjects.task_events(*pool, task_id)
     while True:
         view = await read_view(transport, pool, task_id)
-        if view.terminal:
+        if view.terminal or (ending.unstarted and view.last):
             return view
         last = view.last
         event = TaskEvent(

@@ -15,6 +15,7 @@ from millpond_api.v1alpha1.common import Condition
 from millpond_api.v1alpha1.task import TaskError, TaskStoredResult, TaskTransition
 
 from millpond_operator.decisions.conditions import Fact, make_conditions
+from millpond_operator.decisions.tasks import NEVER_SENT
 
 TRACEBACK = 4 * 1024
 
@@ -52,7 +53,7 @@ def project(before: TaskStatus, view: TaskView, now: datetime, generation: int) 
         result=result,
         stored_result=stored,
         error=_error(view),
-        transitions=_submitted(before.queued_at) + [_transition(event) for event in view.events],
+        transitions=_submitted(before.queued_at, view) + [_transition(event) for event in view.events],
         observed_sequence=last.sequence,
         conditions=task_conditions(before.conditions, last, now, generation),
     )
@@ -66,8 +67,9 @@ def task_conditions(old: list[Condition], last: TaskEvent, now: datetime, genera
     ended = last.state in TERMINAL
     failed = ended and last.state != TaskState.SUCCEEDED
     why = last.message or (f"{last.error.type}: {last.error.message}" if last.error else "")
+    sent = not ended or last.reason not in NEVER_SENT
     facts = [
-        Fact("Accepted", True, "Submitted", "the queue has it"),
+        Fact("Accepted", True, "Submitted", "the queue has it") if sent else Fact("Accepted", False, last.reason, why),
         Fact("Complete", last.state == TaskState.SUCCEEDED, str(last.state), "" if failed else why),
         Fact("Failed", failed, str(last.state), why if failed else ""),
     ]
@@ -116,9 +118,14 @@ def _error(view: TaskView) -> TaskError | None:
     return TaskError(type=error.type, message=error.message[:4096], traceback=error.traceback[-TRACEBACK:])
 
 
-def _submitted(at: datetime | None) -> list[TaskTransition]:
-    """The first step, which no event tells: the submission itself is the commit (protocol, step 1)."""
-    return [TaskTransition(phase="Queued", at=at, attempt=1, reason="Submitted")] if at else []
+def _submitted(at: datetime | None, view: TaskView) -> list[TaskTransition]:
+    """The first step, which no event tells: the submission itself is the commit (protocol, step 1).
+
+    One for later is told: its log begins with Scheduled.
+    """
+    if at is None or view.events[0].state == TaskState.SCHEDULED:
+        return []
+    return [TaskTransition(phase="Queued", at=at, attempt=1, reason="Submitted")]
 
 
 def _transition(event: TaskEvent) -> TaskTransition:

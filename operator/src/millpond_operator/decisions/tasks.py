@@ -47,6 +47,8 @@ class Step:
     after: float = 0.0
 
 
+NEVER_SENT = frozenset({"ArgumentsRefused", "ArgumentsTooLarge", "Yielded"})
+"""Reasons of tasks that ended without having been in a queue."""
 _SUBMITTED = frozenset({"Queued", "Scheduled", "Running", "Backoff"})
 
 
@@ -84,6 +86,11 @@ def _submission(spec: TaskSpec, pool: PoolView | None, now: datetime) -> Step:
     if spec.not_before is not None and spec.not_before > now:
         return Step(Do.SCHEDULE, "Scheduled", "NotBefore", f"it starts at {spec.not_before.isoformat()}")
     return Step(Do.SUBMIT, "Queued", "Submitted", "it waits for a free slot")
+
+
+def say_yielded(key: str, other: str, state: str | None) -> str:
+    """The sentence on a task that yields to another one of its unique key; `state` None: that one is just sent."""
+    return f"task {other} ({state or 'Queued'}) has the unique key {key!r}: this one yielded to it and does not run"
 
 
 def _after_the_end(spec: TaskSpec, status: TaskStatus, now: datetime) -> Step:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from millpond.transport import Publish
 from millpond_api import subjects
+from millpond_api.durations import parse_duration
 from millpond_api.events import LostWorker, TaskEvent
 from millpond_api.lifecycle import TaskState, TaskView
 
@@ -61,8 +62,11 @@ class LossTeller:
         if view.last is None or not losses:
             return
         note = make_note(view.last.attempt, losses, datetime.now(UTC))
+        spec = self.world.spec(which.pool)
+        retention = spec.dead_letter.retention if spec else None
+        msg_id = subjects.message_id(*which.pool, f"{which.task}.{note.attempt}.losses")
+        # As long as the letter that it stands beside.
+        options = Publish(msg_id=msg_id, ttl=parse_duration(retention) if retention else 0.0)
         await self.world.transport.publish_stored(
-            subjects.dead_note(*which.pool, which.task),
-            note.encode(),
-            options=Publish(msg_id=subjects.message_id(*which.pool, f"{which.task}.{note.attempt}.losses")),
+            subjects.dead_note(*which.pool, which.task), note.encode(), options=options
         )

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from millpond.unique import OnConflict, Unique
 from millpond_api.durations import parse_duration
 from millpond_api.envelope import Envelope
+from millpond_api.lifecycle import TaskState
 from millpond_api.v1alpha1 import TaskSpec, TaskStatus
+from millpond_api.v1alpha1.task import UniqueRule
 
 from millpond_operator.broker.tasks import Order
 from millpond_operator.cluster.cache import Body, Key, key_of
@@ -49,9 +52,25 @@ def make_order(key: Key, uid: str, spec: TaskSpec, now: datetime) -> Order:
         object=key.name,
         key=spec.concurrency_key or "",
         rate_key=spec.rate_key or "",
+        unique=spec.unique_key or "",
     )
     payload = {"args": spec.args, "kwargs": spec.kwargs}
     return Order(PoolKey(key.namespace, spec.pool), envelope, payload, spec.not_before)
+
+
+_ON_CONFLICT: dict[str, OnConflict] = {"Ignore": "ignore", "Replace": "replace", "Debounce": "replace"}
+"""A debounce is a replacement of what waits for its time, and a Task says that time itself (notBefore)."""
+
+
+def make_unique(spec: TaskSpec) -> Unique:
+    """How the object's unique key counts."""
+    rule = spec.unique or UniqueRule()
+    return Unique(
+        key=spec.unique_key,
+        period=parse_duration(rule.period) if rule.period else None,
+        states=frozenset(TaskState(state) for state in rule.states) or None,
+        on_conflict=_ON_CONFLICT[rule.on_conflict],
+    )
 
 
 def pool_key(body: Body) -> PoolKey:

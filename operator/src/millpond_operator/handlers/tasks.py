@@ -4,7 +4,6 @@
 Scheduled); what became of a submitted task is `projecting`'s, and what the broker has lost `rescuing`'s.
 """
 
-import asyncio
 from collections import defaultdict
 from datetime import UTC, datetime
 
@@ -13,15 +12,16 @@ from millpond_api.lifecycle import TERMINAL, TaskState
 from millpond_api.v1alpha1.common import Condition
 
 from millpond_operator.broker import tasks as broker
-from millpond_operator.broker.tasks import Ending, Order
+from millpond_operator.broker.tasks import Ending
 from millpond_operator.cluster.cache import Body, Key, key_of
 from millpond_operator.cluster.workqueue import WorkQueue
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.decisions.admission import Line
 from millpond_operator.decisions.conditions import Fact, make_conditions
-from millpond_operator.decisions.tasks import Do, PoolView, Step, decide_task
+from millpond_operator.decisions.tasks import Do, PoolView, Step, decide_task, say_yielded
 from millpond_operator.handlers.projecting import GATHER, Projector
-from millpond_operator.handlers.task_objects import LIVE, TaskObject, make_order, parse, phase_of, pool_key
+from millpond_operator.handlers.submitting import Submitter
+from millpond_operator.handlers.task_objects import LIVE, TaskObject, parse, phase_of, pool_key
 from millpond_operator.handlers.world import World
 
 FULL_RETRY = 1.0
@@ -35,6 +35,7 @@ class TaskController:
         self.world = world
         self.queue: WorkQueue[Key] = WorkQueue("tasks", self.reconcile, concurrency=32)
         self.projector = Projector(world, self.queue.add)
+        self.submitter = Submitter(world)
         self._deleted: dict[Key, Body] = {}
         self._lines: dict[PoolKey, Line[Key]] = defaultdict(Line)
         """Pending tasks of full queues."""
@@ -129,15 +130,15 @@ class TaskController:
                 pass
 
     async def _submit(self, task: TaskObject, step: Step, now: datetime) -> None:
+        if why := await self.submitter.find_refusal(task):
+            self._leave_line(task.pool, task.key)
+            await self._end(task, TaskState.FAILED, "ArgumentsRefused", why)
+            return
         if step.do is Do.SUBMIT and not self._lines[task.pool].may_try(task.key, task.created):
             self._wait_for_room(task)
             return
-        order = await self._into_lane(make_order(task.key, task.uid, task.spec, now))
         try:
-            if step.do is Do.SCHEDULE:
-                await broker.schedule(self.world.transport, order)
-            else:
-                await broker.submit(self.world.transport, order)
+            other = await self.submitter.send(task, step, now)
         except wire.QueueFull:
             self._wait_for_room(task)
             self.queue.add_after(self._lines[task.pool].head() or task.key, FULL_RETRY)
@@ -148,8 +149,16 @@ class TaskController:
             self.queue.add_after(task.key, FULL_RETRY)
             return
         self._leave_line(task.pool, task.key)
+        if other is not None:
+            # It may have a log after all: an operator that died put it into the queue before, and then that stands.
+            text = say_yielded(task.spec.unique_key or "", other.lock.who, other.state)
+            await self._end(task, TaskState.CANCELLED, "Yielded", text, unstarted=True)
+            return
         self.world.submitted[task.uid] = now
-        self._put(task, step, queued_at=now, delay=GATHER)
+        if step.do is Do.SCHEDULE:
+            self.projector.queue.add(task.key)
+        else:
+            self._put(task, step, queued_at=now, delay=GATHER)
 
     def _wait_for_room(self, task: TaskObject) -> None:
         """In line for its full queue, by age. Only the head tries again; it hands its turn on when it is through."""
@@ -162,13 +171,6 @@ class TaskController:
         line = self._lines.get(pool)
         if line is not None and line.leave(key) and (head := line.head()) is not None:
             self.queue.add(head)
-
-    async def _into_lane(self, order: Order) -> Order:
-        spec = self.world.spec(order.pool)
-        lanes = spec.queue.fairness.lanes if spec and spec.queue.fairness else 0
-        return await broker.into_lane(
-            self.world.transport, order, self.world.lane_choices, lanes, asyncio.get_running_loop().time()
-        )
 
     def _put(self, task: TaskObject, step: Step, queued_at: datetime | None = None, delay: float = 0.0) -> None:
         """Write a phase that no log holds. Ranks: waiting −1, submitted 0, then the log's sequences."""
@@ -195,8 +197,10 @@ class TaskController:
         ]
         return make_conditions(task.status.conditions, facts, datetime.now(UTC), task.generation)
 
-    async def _end(self, task: TaskObject, state: TaskState, reason: str, message: str) -> None:
-        ending = Ending(state, datetime.now(UTC), reason, message, task.key.name, task.spec.handler)
+    async def _end(
+        self, task: TaskObject, state: TaskState, reason: str, message: str, *, unstarted: bool = False
+    ) -> None:
+        ending = Ending(state, datetime.now(UTC), reason, message, task.key.name, task.spec.handler, unstarted)
         await broker.end(self.world.transport, task.pool, task.uid, ending)
         self.projector.queue.add(task.key)
 

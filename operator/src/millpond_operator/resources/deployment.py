@@ -156,6 +156,7 @@ def _environment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str) -> list[dict
         "MILLPOND_HTTP_PORT": str(HTTP_PORT),
         **_isolation(spec),
         **_results(spec),
+        **_dead_letter(spec),
         **_limits(spec),
     }
     pod_name = {"name": "MILLPOND_WORKER", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
@@ -174,6 +175,12 @@ def _results(spec: WorkerPoolSpec) -> dict[str, str]:
         "pickle": results.pickle,
     }
     return {"MILLPOND_RESULTS": json.dumps(wanted)}
+
+
+def _dead_letter(spec: WorkerPoolSpec) -> dict[str, str]:
+    """As above."""
+    retention = spec.dead_letter.retention
+    return {"MILLPOND_LETTER_TTL": f"{parse_duration(retention):g}"} if retention else {}
 
 
 def _limits(spec: WorkerPoolSpec) -> dict[str, str]:

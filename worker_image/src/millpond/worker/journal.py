@@ -51,6 +51,8 @@ class Journal:
     namespace: str
     pool: str
     log: Any
+    letter_ttl: float = 0.0
+    """Seconds that dead letters are kept; 0: as long as their stream keeps any."""
 
     async def read(self, task_id: str) -> TaskView:
         """The task's log. See `read_events` for what cannot be read."""
@@ -130,7 +132,8 @@ class Journal:
         message = delivery.message
         headers = {**own_headers(message), subjects.HEADER_ERROR: error.encode().decode()}
         subject = subjects.dead(self.namespace, self.pool, name)
-        options = Publish(msg_id=subjects.message_id(self.namespace, self.pool, f"{name}.{attempt}"))
+        msg_id = subjects.message_id(self.namespace, self.pool, f"{name}.{attempt}")
+        options = Publish(msg_id=msg_id, ttl=self.letter_ttl)
         await self.until_done(
             "dead letter",
             lambda: self.transport.publish_stored(subject, message.body, headers=headers, options=options),

@@ -100,7 +100,8 @@ class Worker:
         transport = await self._connect()
         stack.push_async_callback(transport.close)
         _background(stack, self.announcer.run(transport))
-        journal = Journal(transport, self.settings.namespace, self.settings.pool, self._log)
+        settings = self.settings
+        journal = Journal(transport, settings.namespace, settings.pool, self._log, settings.letter_ttl)
         hooks = LimitHooks(self._make_cancel(transport), self._wake.set, self.board.note_limited)
         self._limiter = Limiter(journal, self.settings.limits, self._app.handlers, hooks)
         self._shelf = Shelf(self.board, journal.answer)
