@@ -54,9 +54,12 @@ def test_a_task_for_later_begins_with_scheduled() -> None:
 
 
 def test_a_task_that_was_never_sent_is_not_called_accepted() -> None:
-    status = status_of(event(5, "Cancelled", worker="", reason="Yielded", message="task other has the unique key"))
-    assert conditions(status) == {"Accepted": "False", "Complete": "False", "Failed": "True"}
-    assert status.message == "task other has the unique key"
+    yielded = status_of(event(5, "Cancelled", worker="", reason="Yielded", message="task other has the unique key"))
+    refused = status_of(event(5, "Failed", worker="", reason="ArgumentsRefused", message="missing 'path'"))
+    for status in (yielded, refused):
+        assert conditions(status) == {"Accepted": "False", "Complete": "False", "Failed": "True"}
+        assert status.attempts == 0
+    assert yielded.message == "task other has the unique key"
 
 
 def test_the_last_error_shows_while_the_next_attempt_waits_and_runs_and_goes_with_success() -> None:

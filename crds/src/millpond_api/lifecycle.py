@@ -127,7 +127,7 @@ class TaskView:
         if last is None:
             return 0
         refunded = last.state in (TaskState.QUEUED, TaskState.SCHEDULED)
-        never_ran = last.state in (TaskState.CANCELLED, TaskState.EXPIRED) and not any(
+        never_ran = last.state in (TaskState.CANCELLED, TaskState.EXPIRED, TaskState.FAILED) and not any(
             e.state == TaskState.RUNNING and e.attempt == last.attempt for e in self.events
         )
         return last.attempt - (1 if refunded or never_ran else 0)

@@ -135,7 +135,11 @@ def _report(names: list[str], ended: dict[str, Object], single: bool) -> None:
         task = ended[names[0]]
         if failed:
             raise CliError(outcome(task))
-        print_json(status_of(task).get("result"))
+        status = status_of(task)
+        if status.get("storedResult"):
+            say(f"task {names[0]}: {status.get('message')}")
+        else:
+            print_json(status.get("result"))
         return
     if not single:
         phases = Counts(phase_of(task) for task in ended.values())
