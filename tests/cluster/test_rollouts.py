@@ -97,7 +97,7 @@ def test_a_new_leader_goes_on_with_a_rollback(own_works: Works) -> None:
     (good,) = versions_of(works, pool)
     change(works, pool, concurrency=3)
     eventually_sync(lambda: phase_of(works, pool) == "RolledBack", LONG, "the rollback", LOOK)
-    operator.kill9()
+    works.kill_leader(operator)
     works.start_operator("operator-b")
     eventually_sync(lambda: versions_of(works, pool) == {good: 2}, LONG, "the proven version alone", LOOK)
     change(works, pool, scaling={"minWorkers": 1, "maxWorkers": 1})
@@ -150,7 +150,7 @@ def test_a_pool_deleted_while_no_operator_was_there_is_cleaned_up_by_the_next(ow
     operator = works.start_operator()
     works.make_pool(pool, scaling={"minWorkers": 1, "maxWorkers": 1})
     works.scales_to(pool, 1)
-    operator.kill9()
+    works.kill_leader(operator)
     works.kube.delete("workerpools", pool)
     assert len(works.kube.deployments(pool)) == 1
     works.start_operator("operator-b")

@@ -34,6 +34,36 @@ class Identity:
     duration: float
 
 
+@dataclass(frozen=True)
+class Patience:
+    """When a holder tries again, and when it gives up. `silent`: seconds since it asked for its last renewal.
+
+    Every try may take half of what is left: an API server that answers slowly is there. That they all run out is known
+    at 90 % of the duration, so before anybody else may take over.
+    """
+
+    duration: float
+
+    @property
+    def interval(self) -> float:
+        """Seconds between renewals while all is well."""
+        return self.duration / 5
+
+    def pause(self, silent: float, *, refused: bool) -> float:
+        """Seconds before the next try; one that follows a refusal does not come at once."""
+        return min(self.interval if refused else max(0.0, self.interval - silent), max(0.0, self._left(silent)))
+
+    def timeout(self, silent: float) -> float:
+        """Seconds for a try. One is made even after a stall of this process: a renewal tells that nobody took over."""
+        return max(self._left(silent), self.interval) / 2
+
+    def is_over(self, silent: float) -> bool:
+        return self._left(silent) <= 0
+
+    def _left(self, silent: float) -> float:
+        return self.duration * 0.8 - silent
+
+
 class Leader:
     """`acquire`, then `hold` until it raises; `release` at a clean end."""
 
@@ -44,7 +74,7 @@ class Leader:
         self._seen_version = ""
         self._seen_at = 0.0
         self._lease: dict[str, Any] | None = None
-        self._interval = identity.duration / 5
+        self._patience = Patience(identity.duration)
 
     async def acquire(self) -> None:
         """Return once this process holds the Lease."""
@@ -55,22 +85,25 @@ class Leader:
                     return
             except (ApiError, ApiUnreachable) as error:
                 log.warning("the Lease could not be taken; trying again", error=str(error))
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(self._patience.interval)
 
     async def hold(self) -> None:
         """Renew until it fails for good; raises LeadershipLost."""
-        renewed = self._clock()
+        # Counted from the asking: when the server wrote it down, nobody here knows.
+        renewed, refused, patience = self._clock(), False, self._patience
         while True:
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(patience.pause(self._clock() - renewed, refused=refused))
+            asked = self._clock()
             try:
-                async with asyncio.timeout(self._interval):
+                async with asyncio.timeout(patience.timeout(asked - renewed)):
                     if not await self._renew():
                         raise LeadershipLost("the Lease is held by another process")
-                renewed = self._clock()
+                renewed, refused = asked, False
             except (ApiError, ApiUnreachable, TimeoutError) as error:
-                log.warning("the Lease was not renewed", error=str(error))
-            if self._clock() - renewed > self._me.duration * 0.8:
-                raise LeadershipLost(f"the Lease was not renewed for {self._clock() - renewed:.1f} s")
+                silent, refused = self._clock() - renewed, True
+                log.warning("the Lease was not renewed", error=str(error) or "no answer in time", seconds=silent)
+                if patience.is_over(silent):
+                    raise LeadershipLost(f"the Lease was not renewed for {silent:.1f} s") from error
 
     async def release(self) -> None:
         """Let the next one take over at once."""
