@@ -55,8 +55,12 @@ No-op tasks with a stored result through one worker process, all waiting when it
 each round on a new server on the same machine, each contender in an environment of its own with pinned versions
 (`bench/queue/peers`). A rate counts from the first task's start until the last result is stored. *Worker µs* and
 *server µs* are CPU for a task, user and system. *Half load* is a steady stream at half of the contender's own rate, and
-the waits there are from before submit until the handler starts. The raw loop is nats-py by hand: pulls of 500 and acks
-that nobody confirms, no result and no claim.
+the waits there are from before submit until the handler starts.
+
+Two loops stand beside the contenders as bounds. *raw pull and ack* is nats-py by hand: pulls of 500, acks that nobody
+confirms, on a work queue in files; no claim, no result. *raw claim, result and ack* stores what Millpond stores, in the
+same order and with the same confirmations, and does nothing else: what the protocol costs at least. A peer sets the
+goal if it keeps results; the second table says what each has on disk when it answers, and what it keeps.
 """
 
 

@@ -27,7 +27,9 @@ STORED = {
 
 @dataclass(frozen=True)
 class Contender:
-    """One line of the table. `done` are questions to its server whose answers, all of them, must reach their number.
+    """One line of the table. `keeps`: the value that the handler returned is stored and can be read again.
+
+    `done` are questions to its server whose answers, all of them, must reach their number.
 
     A question's number is (factor, offset): factor × tasks + offset, at least; with factor 0 exactly the offset.
     """
@@ -45,6 +47,9 @@ class Contender:
     tasks_share: float = 1.0
     """Of the run's tasks: a slow one gets fewer, so that its round is not ten times as long."""
     paced: bool = True
+    keeps: bool = True
+    variant: str = ""
+    """What the program is told in BENCH_VARIANT."""
 
 
 MILLPOND = Contender(
@@ -62,11 +67,26 @@ RAW = Contender(
     "raw.py",
     500,
     "none",
-    "at least once; no result, no claim, acks not confirmed",
+    "at least once; by hand with nats-py: pulls of 500, no claim, no result, acks not confirmed",
     (("MP_bench_bench", 0, 0),),
     tasks_share=2.0,
     paced=False,
+    keeps=False,
 )
+RAW_PROTOCOL = Contender(
+    "raw claim, result and ack",
+    Ground.NATS,
+    "raw_protocol.py",
+    500,
+    MILLPOND.results,
+    "Millpond's, by hand: constant events, no arguments read, no handler's thread, no lease kept, no error handled",
+    MILLPOND.done,
+    paced=False,
+)
+"""What the protocol costs at least: the same stored messages in the same order."""
+_NO_RESULT = "none: a row that it succeeded"
+_OWN_RESULT = "a row that the handler inserts, in a transaction of its own (20 connections)"
+_BATCHES = "at least once; what is done is written in batches"
 _RESULT_KEY = "a key in Redis, 1 h"
 PEERS = (
     Contender(
@@ -137,28 +157,56 @@ PEERS = (
         tasks_share=0.25,
     ),
     Contender(
+        "pgqueuer, results kept",
+        Ground.POSTGRES,
+        "pgqueuer_peer.py",
+        100,
+        _OWN_RESULT,
+        _BATCHES,
+        (("SELECT count(*) FROM pgqueuer", 0, 0), ("SELECT count(*) FROM results", 1, 0)),
+        "pgqueuer",
+        prepares=True,
+        tasks_share=0.5,
+        variant="results",
+    ),
+    Contender(
+        "pgqueuer, results kept (async commit)",
+        Ground.POSTGRES_ASYNC,
+        "pgqueuer_peer.py",
+        100,
+        _OWN_RESULT,
+        _BATCHES,
+        (("SELECT count(*) FROM pgqueuer", 0, 0), ("SELECT count(*) FROM results", 1, 0)),
+        "pgqueuer",
+        prepares=True,
+        tasks_share=0.5,
+        variant="results",
+    ),
+    Contender(
         "pgqueuer",
         Ground.POSTGRES,
         "pgqueuer_peer.py",
         100,
-        "none: a row that it succeeded",
-        "at least once; what is done is written in batches",
+        _NO_RESULT,
+        _BATCHES,
         (("SELECT count(*) FROM pgqueuer", 0, 0),),
         "pgqueuer",
         prepares=True,
         tasks_share=0.5,
+        keeps=False,
     ),
     Contender(
         "pgqueuer (async commit)",
         Ground.POSTGRES_ASYNC,
         "pgqueuer_peer.py",
         100,
-        "none: a row that it succeeded",
-        "at least once; what is done is written in batches",
+        _NO_RESULT,
+        _BATCHES,
         (("SELECT count(*) FROM pgqueuer", 0, 0),),
         "pgqueuer",
         prepares=True,
         tasks_share=0.5,
+        keeps=False,
     ),
     Contender(
         "procrastinate",
@@ -171,6 +219,7 @@ PEERS = (
         "procrastinate",
         prepares=True,
         tasks_share=0.1,
+        keeps=False,
     ),
 )
-CONTENDERS = (MILLPOND, RAW, *PEERS)
+CONTENDERS = (MILLPOND, RAW, RAW_PROTOCOL, *PEERS)

@@ -59,6 +59,8 @@ class QueueResult(BaseModel):
     entries: list[Entry]
     rounds: list[Round]
     latencies: list[Latency]
+    troubles: list[str] = []
+    """Rounds that came to no figure, with the reason."""
 
 
 def rates(result: QueueResult) -> dict[str, float]:

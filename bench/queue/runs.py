@@ -50,6 +50,7 @@ class Site:
             "BENCH_SLOTS": str(self.contender.slots),
             "BENCH_OUT": str(self.meter),
             "BENCH_RATE": str(rate),
+            "BENCH_VARIANT": self.contender.variant,
         }
         if self.contender is MILLPOND:
             own |= {
@@ -75,15 +76,16 @@ def measure_rate(contender: Contender, tasks: int) -> Round:
     tasks = max(500, int(tasks * contender.tasks_share))
     with _site(contender, tasks) as site:
         _call(site, "submit")
+        # What the server does until the first task starts, it does for all of them: it counts.
+        server_before = _cpu_of_tree(site.server.pid)
         with _worker(site) as worker:
             eventually_sync(lambda: _alive(site, worker) and site.first.exists(), LIMIT, "the first task", 0.01)
-            begun = json.loads(site.first.read_text())["first"]
-            before = _cpu_of_tree(worker.pid), _cpu_of_tree(site.server.pid)
+            first = json.loads(site.first.read_text())
             eventually_sync(lambda: _alive(site, worker) and site.meter.exists(), LIMIT, "the last task", 0.01)
             eventually_sync(lambda: _is_stored(site), LIMIT, f"all results of {contender.name}", 0.01)
-            seconds = time.monotonic() - begun
-            worker_cpu = _cpu_of_tree(worker.pid) - before[0]
-            server_cpu = _cpu_of_tree(site.server.pid) - before[1]
+            seconds = time.monotonic() - first["first"]
+            worker_cpu = _cpu_of_tree(worker.pid) - first["cpu"]
+            server_cpu = _cpu_of_tree(site.server.pid) - server_before
     return Round(contender=contender.name, tasks=tasks, seconds=seconds, worker_cpu=worker_cpu, server_cpu=server_cpu)
 
 

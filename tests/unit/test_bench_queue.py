@@ -3,7 +3,7 @@
 import pytest
 
 from bench.machine import Machine
-from bench.queue.contenders import CONTENDERS, MILLPOND, PEERS, RAW
+from bench.queue.contenders import CONTENDERS, MILLPOND, PEERS, RAW, RAW_PROTOCOL
 from bench.queue.environments import PEERS as PROGRAMS
 from bench.queue.environments import read_version
 from bench.queue.model import Entry, QueueResult, Round, cpu_per_task, make_latency, rates
@@ -12,7 +12,13 @@ from bench.queue.page import describe, make_goal_lines
 
 def result(**speeds: list[float]) -> QueueResult:
     """A run in which these contenders did so many tasks a second in their rounds."""
-    names = {"millpond": MILLPOND.name, "raw": RAW.name, "arq": "arq", "celery": "celery (solo)"}
+    names = {
+        "millpond": MILLPOND.name,
+        "raw": RAW.name,
+        "arq": "arq",
+        "celery": "celery (solo)",
+        "pgqueuer": "pgqueuer",
+    }
     rounds = [
         Round(contender=names[name], tasks=1000, seconds=1000 / rate, worker_cpu=0.2, server_cpu=0.1)
         for name, found in speeds.items()
@@ -37,7 +43,19 @@ def test_a_goal_is_held_only_by_the_measured_ratio(peer: float, raw: float, verd
 
 
 def test_the_raw_loop_is_no_peer() -> None:
-    assert "best peer (arq)" in make_goal_lines(result(millpond=[150], raw=[1000], arq=[50]))[0]
+    assert "keeps results (arq)" in make_goal_lines(result(millpond=[150], raw=[1000], arq=[50]))[0]
+
+
+def test_a_peer_that_keeps_no_results_stands_beside_the_goal_and_does_not_set_it() -> None:
+    lines = make_goal_lines(result(millpond=[150], pgqueuer=[300], arq=[100]))
+    assert lines[0].startswith("held: 1.50 × the best peer that keeps results (arq)")
+    assert lines[-1] == "beside: 0.50 × the fastest peer that keeps no results (pgqueuer)"
+
+
+def test_a_round_without_a_figure_is_named_on_the_page() -> None:
+    found = result(millpond=[150])
+    found.troubles.append("arq, round 1: no figure: the worker ended with 1")
+    assert "* trouble: arq, round 1: no figure: the worker ended with 1" in describe(found)
 
 
 def test_a_contender_that_could_not_run_is_named_with_the_reason() -> None:
@@ -51,6 +69,6 @@ def test_the_task_that_started_the_worker_counts_for_no_latency() -> None:
 
 @pytest.mark.parametrize("contender", CONTENDERS, ids=lambda one: one.name)
 def test_every_contender_has_its_program_and_its_version_pinned(contender: object) -> None:
-    assert contender in (MILLPOND, RAW, *PEERS)
+    assert contender in (MILLPOND, RAW, RAW_PROTOCOL, *PEERS)
     assert (PROGRAMS / contender.program).exists()  # type: ignore[attr-defined]
     assert bool(read_version(contender)) == (contender in PEERS)  # type: ignore[arg-type]

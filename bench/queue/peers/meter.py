@@ -12,6 +12,7 @@ import time
 TASKS = int(os.environ.get("BENCH_TASKS", "1"))
 SLOTS = int(os.environ.get("BENCH_SLOTS", "100"))
 URL = os.environ.get("BENCH_URL", "")
+VARIANT = os.environ.get("BENCH_VARIANT", "")
 OUT = os.environ.get("BENCH_OUT", "meter.json")
 FIRST = OUT + ".first"
 
@@ -25,9 +26,23 @@ def note(sent):
     _waits.append(now - sent)
     number = next(_numbers)
     if number == 1:
-        _write(FIRST, {"first": now})
+        _write(FIRST, {"first": now, "cpu": _read_cpu()})
     if number == TASKS:
         _write(OUT, {"last": now, "waits": _waits})
+
+
+def _read_cpu():
+    """Seconds of CPU of this process' session so far: the worker with all its processes."""
+    own, ticks = os.getsid(0), 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == own:
+            ticks += sum(int(field) for field in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def wait_for_first(submit_one, limit=60.0):

@@ -1,4 +1,7 @@
-"""pgqueuer: asyncpg, batches; what becomes of a job is logged, a return value is not kept (it has none)."""
+"""pgqueuer: asyncpg, batches; what becomes of a job is logged, a return value is not kept (it has none).
+
+With BENCH_VARIANT=results the handler keeps one itself: a row in a table, over a pool of connections.
+"""
 
 import sys
 
@@ -39,16 +42,27 @@ async def paced() -> None:
 
 async def prepare() -> None:
     await (await connect()).install()
+    connection = await asyncpg.connect(meter.URL)
+    await connection.execute("CREATE TABLE results (job bigint PRIMARY KEY, value jsonb)")
 
 
 async def work() -> None:
     manager = QueueManager(await connect())
+    if meter.VARIANT == "results":
+        pool = await asyncpg.create_pool(meter.URL, min_size=20, max_size=20)
+
+        @manager.entrypoint("noop")
+        async def kept(job: Job) -> None:
+            meter.note(float(job.payload or b"0"))
+            await pool.execute("INSERT INTO results VALUES ($1, $2)", job.id, "1")
+
+        return await manager.run(batch_size=meter.SLOTS)
 
     @manager.entrypoint("noop")
     async def noop(job: Job) -> None:
         meter.note(float(job.payload or b"0"))
 
-    await manager.run(batch_size=meter.SLOTS)
+    return await manager.run(batch_size=meter.SLOTS)
 
 
 if __name__ == "__main__":

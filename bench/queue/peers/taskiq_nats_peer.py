@@ -15,6 +15,8 @@ broker = PullBasedJetStreamBroker(
     stream_name="tasks",
     stream_config=StreamConfig(name="tasks", subjects=["taskiq_tasks"], retention=RetentionPolicy.WORK_QUEUE),
     pull_consume_batch=meter.SLOTS,
+    # Without one, a pull waits until its batch is full.
+    pull_consume_timeout=1.0,
 ).with_result_backend(NATSObjectStoreResultBackend([meter.URL]))
 
 
