@@ -23,8 +23,13 @@ class Outgoing:
     msg_id: str = ""
 
     def wire_headers(self) -> dict[str, str]:
-        """The headers as they are sent, in a dictionary of our own: nats-py may change what it is handed."""
-        return {**self.headers, subjects.HEADER_MSG_ID: self.msg_id} if self.msg_id else dict(self.headers)
+        """The headers as they are sent."""
+        return wire_headers(self.headers, self.msg_id)
+
+
+def wire_headers(headers: Mapping[str, str], msg_id: str) -> dict[str, str]:
+    """In a dictionary of our own: nats-py may change what it is handed."""
+    return {**headers, subjects.HEADER_MSG_ID: msg_id} if msg_id else dict(headers)
 
 
 def make_schedule(message: Outgoing, target: str, at: datetime) -> Outgoing:

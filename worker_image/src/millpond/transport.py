@@ -16,6 +16,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import nats
 import nats.errors
@@ -40,7 +41,7 @@ from millpond.answers import (
 )
 from millpond.connection import Connection
 from millpond.link import Arrived, Link, LinkSubscription, Listener, listen, make_link, make_message
-from millpond.outgoing import Outgoing, make_batch, make_schedule
+from millpond.outgoing import Outgoing, make_batch, make_schedule, wire_headers
 
 __all__ = [
     "Duplicate",
@@ -69,8 +70,7 @@ PAGE, PAGE_TIMEOUT = 256, 30.0
 """Messages read at once of a long range (some 3 KiB each), and seconds that this may take over a forwarded port."""
 
 
-@dataclass(slots=True, frozen=True)
-class Publish:
+class Publish(NamedTuple):
     """Conditions of a stored publish. `msg_id` dedupes within the stream's window; `expected` is the fence.
 
     `ttl`: the server removes the message after so many seconds (a stream with `allow_msg_ttl`; 0: it stays).
@@ -219,7 +219,7 @@ class Transport:
 
     async def request(self, subject: str, body: bytes = b"", *, timeout: float = TIMEOUT) -> Message:
         """The one answer to a request; `StreamMissing` when nobody listens, `Unconfirmed` without an answer."""
-        answer = await self._ask(subject, body, None, timeout)
+        answer = await self._collect(subject, body, None, None, timeout)
         if answer.status == "503":
             raise StreamMissing(f"nobody answers on {subject}: its stream, consumer or responder does not exist")
         return answer
@@ -234,7 +234,7 @@ class Transport:
     ) -> int:
         """Publish into a stream; returns the stored sequence (that of the first one for a duplicate `msg_id`)."""
         options = options or Publish()
-        sent = Outgoing(subject, body, headers or {}, options.msg_id).wire_headers()
+        sent = wire_headers(headers or {}, options.msg_id)
         if options.expected is not None:
             sent[subjects.HEADER_EXPECTED_SEQUENCE] = str(options.expected)
         if options.ttl:
@@ -260,14 +260,14 @@ class Transport:
         await self._ask_stored(last.subject, last.body, last.wire_headers(), timeout)
 
     async def _ask_stored(self, subject: str, body: bytes, headers: dict[str, str], timeout: float) -> int:
-        answer = await self._ask(subject, body, headers or None, timeout)
+        answer = await self._collect(subject, body, headers or None, None, timeout)
         if answer.status == "503":
             raise StreamMissing(f"no stream takes {subject}: is the pool (and its operator) there?")
         return read_sequence(answer)
 
     async def read_last(self, stream: str, subject: str, *, timeout: float = TIMEOUT) -> Stored | None:
         """The last message of `subject`, None when there is none."""
-        answer = await self._ask(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", None, timeout)
+        answer = await self._collect(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", None, None, timeout)
         return read_stored(answer) if not is_absent(answer, stream) else None
 
     async def read_log(self, stream: str, subject: str, *, timeout: float = TIMEOUT) -> list[Stored]:
@@ -359,10 +359,6 @@ class Transport:
             raise make_refusal(error)
         return reply
 
-    async def _ask(self, subject: str, body: bytes, headers: dict[str, str] | None, timeout: float) -> Message:
-        """One request, one answer."""
-        return await self._collect(subject, body, headers, None, timeout)
-
     async def _collect(
         self,
         subject: str,
@@ -371,7 +367,7 @@ class Transport:
         take: Callable[[Message], bool] | None,
         timeout: float,
     ) -> Message:
-        """Send a request and wait until `take` has seen its last answer, which it returns."""
+        """Send a request and wait for its answer; with `take`, until that has seen the last one."""
         if not self._connection.is_connected:
             await self._await_connection(timeout)
         token = str(next(self._tokens))

@@ -10,7 +10,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 
 import structlog
@@ -73,6 +73,11 @@ class Shop:
     shelf: Shelf
     note: Callable[[str, str], None] = lambda reason, message: None
     """Tell something about this worker in its log of transitions."""
+    habits: Habits = field(init=False)
+
+    def __post_init__(self) -> None:
+        results = self.settings.results
+        self.habits = Habits(results.codecs, results.pickle)
 
 
 class Attempt:
@@ -81,16 +86,17 @@ class Attempt:
     def __init__(self, shop: Shop, envelope: Envelope, delivery: Delivery) -> None:
         self.shop, self.envelope, self.delivery = shop, envelope, delivery
         self.origin = Origin(envelope, shop.settings.worker)
-        results = shop.settings.results
-        self._wrap = wrap_of(envelope, Habits(results.codecs, results.pickle))
+        self._wrap = wrap_of(envelope, shop.habits)
         self._lack = find_lack(self._wrap)
         self._job: Job | None = None
         self._watch: Watch | None = None
         self._overdue: Ended | None = None
-        self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-        self._cut: asyncio.Future[TaskState] = asyncio.get_running_loop().create_future()
+        self._ended: Ended | None = None
+        self._cut: TaskState | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done with the first of both: one future to wait on costs a tenth of `asyncio.wait`."""
+        self._gone: asyncio.Future[None] | None = None
+        """Done with the handler, if somebody waits for that."""
         self._cancelled = False
         self._place: PlaceDemand | None = None
         self._paid: set[str] = set()
@@ -211,7 +217,7 @@ class Attempt:
     async def _serve(self, handler: Handler, claim: int) -> None:
         """Run the handler under our claim, then commit how it ended."""
         started = time.perf_counter()
-        if not self._cut.done():
+        if self._cut is None:
             self._start(handler)
         timer = self._start_deadline()
         try:
@@ -238,7 +244,8 @@ class Attempt:
             await self._settle(event)
         self.drop()
         # After a deadline the handler may still be at it, and a thread cannot be stopped: its slot stays taken.
-        await self._ended
+        if self._ended is None:
+            await self._until_ended()
 
     async def _complete_what_fenced(self) -> None:
         """If an outcome stands, do what a redelivery would: a cancelled task leaves the queue now, not a lease later.
@@ -275,7 +282,7 @@ class Attempt:
         return loop.call_later(max(0.0, left.total_seconds()), self._stop, TaskState.EXPIRED)
 
     def _begin_watch(self, job: Job, running: Running) -> None:
-        if job.run and not self._ended.done():
+        if job.run and self._ended is None:
             hooks = Hooks(lambda where, stack: self._on_hung(running, where, stack), self._on_overdue, self._on_ended)
             self._watch = Watch(job, job.run, hooks)
 
@@ -291,14 +298,22 @@ class Attempt:
         self._overdue = ended
 
     def _on_ended(self, ended: Ended) -> None:
-        if not self._ended.done():
+        if self._ended is None:
             # What force made of it (a cancellation, a dead process) is not the reason.
-            self._ended.set_result(self._overdue or ended)
+            self._ended = self._overdue or ended
             self._end_wait()
+            if self._gone and not self._gone.done():
+                self._gone.set_result(None)
+
+    async def _until_ended(self) -> None:
+        """Until the handler has ended. One may wait at a time."""
+        if self._ended is None:
+            self._gone = asyncio.get_running_loop().create_future()
+            await self._gone
 
     def _stop(self, state: TaskState) -> None:
-        if not self._cut.done() and not self._ended.done():
-            self._cut.set_result(state)
+        if self._cut is None and self._ended is None:
+            self._cut = state
             self._end_wait()
         self._ask_to_stop()
 
@@ -317,10 +332,11 @@ class Attempt:
     def _decide(self, handler: Handler) -> tuple[TaskEvent, Packed | None]:
         """The event of how it ended (and the result). Being cut short comes first if both happened."""
         now = utc_now()
-        if self._cut.done():
-            expired = self._cut.result() == TaskState.EXPIRED
+        if self._cut is not None:
+            expired = self._cut == TaskState.EXPIRED
             return (make_expired(self.origin, now) if expired else make_released(self.origin, now)), None
-        ended = self._ended.result()
+        ended = self._ended
+        assert ended is not None, "the wait is over with the first of both"
         if self._cancelled and ended.error is not None:
             return make_cancelled(self.origin, "", now), None
         policy = choose_policy(self.envelope.retry, handler.retry, self.shop.settings.retry)
@@ -351,7 +367,8 @@ class Attempt:
             if self._job:
                 # Whoever takes the place must not meet a handler that was told to stop and is still at it. One that
                 # does not listen must not keep the place for ever.
-                await asyncio.wait((self._ended,), timeout=PLACE_PATIENCE)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._until_ended(), PLACE_PATIENCE)
             await self.shop.limiter.leave(self._place, self.envelope.id)
         await self.shop.journal.acknowledge(self._reply())
 

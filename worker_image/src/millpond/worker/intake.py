@@ -140,4 +140,6 @@ class Intake:
 
     def _on_task_done(self, task: "asyncio.Task[object]") -> None:
         self._tasks.discard(task)
-        self._changed()
+        # A freed slot has been told already; only the end of a drain waits for the last answer.
+        if self.draining:
+            self._changed()

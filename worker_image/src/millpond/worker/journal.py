@@ -6,7 +6,7 @@ back and tried again, so a restart of NATS costs time and no task. Only `Fenced`
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -59,9 +59,9 @@ class Journal:
         found = await self.transport.read_log(subjects.STREAM_EVENTS, self._subject(task_id))
         return fold_all(read_events((stored.sequence, stored.body) for stored in found))
 
-    async def append(self, task_id: str, event: TaskEvent, expected: int, result: bytes = b"") -> int:
+    def append(self, task_id: str, event: TaskEvent, expected: int, result: bytes = b"") -> Coroutine[Any, Any, int]:
         """Store `event` as the log's next one; its sequence. Fenced, Unconfirmed: see `transport`."""
-        return await self.transport.publish_stored(
+        return self.transport.publish_stored(
             self._subject(task_id), encode_event(event, result), options=Publish(expected=expected)
         )
 
