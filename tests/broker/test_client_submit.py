@@ -175,7 +175,7 @@ async def test_largest_allowed_arguments_are_stored(client: Client, connection: 
     [
         ({"task_id": "a.b"}, "task id"),
         ({"priority": "*"}, "priority"),
-        ({"delay": -1}, "in the past"),
+        ({"delay": -1}, "0 seconds or more"),
         ({"deadline": datetime(2100, 1, 1)}, "no time zone"),  # noqa: DTZ001
         ({"deadline": timedelta(seconds=1), "delay": 2}, "could never run"),
     ],

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from millpond import NotConnected, QueueFull, ResultTimeout, TaskFailed, sync
+from millpond import LetterFilter, NotConnected, QueueFull, ResultTimeout, TaskFailed, sync
 from millpond_api.broker import QueueConfig
 
 from tests.support.bed import LEASE, START, Bed, open_bed
+from tests.support.eventually import eventually_sync
 from tests.support.nats import NatsServer
 from tests.support.nats_ground import NatsGround
 
@@ -69,6 +70,25 @@ async def test_every_word_works_from_a_thread_without_a_loop(bed: Bed, mill: syn
             assert "script" in [frame.name for frame in traceback.extract_tb(failure.value.__traceback__)]
         with pytest.raises(NotConnected, match="client is closed"):
             mill.submit("mill", "double", [1])
+
+    await asyncio.to_thread(script)
+
+
+async def test_dead_letters_and_the_catalogue_are_there_without_a_loop(bed: Bed, mill: sync.Client) -> None:
+    await bed.start_worker(retry={"max_attempts": 1})
+
+    def script() -> None:
+        dead, task = mill.dead("mill"), mill.submit("mill", "double", [-1])
+        eventually_sync(lambda: mill.handlers("mill").get("double"), START, "the catalogue")
+        # A letter is a consequence: it is stored a moment after the outcome.
+        eventually_sync(lambda: list(dead.list()), START, "a dead letter")
+        letter = dead.read(task.id)
+        assert (letter.error.message, dead.losses(letter)) == ("negative", None)
+        assert [one.done for one in dead.redrive(LetterFilter(handler="double"))] == ["redriven"]
+        assert task.wait(START).attempts == 2
+        assert eventually_sync(dead.purge, START, "another")[0].task == task.id
+        assert list(dead.list()) == []
+        mill.close()
 
     await asyncio.to_thread(script)
 

@@ -1,7 +1,7 @@
 """The pool's catalogue: announced by its workers, and what a wrong call then becomes."""
 
 import pytest
-from millpond import App, ArgumentsRefused, Context, TaskFailed
+from millpond import App, ArgumentsNotSerializable, ArgumentsRefused, Context, TaskFailed
 
 from tests.support.bed import Bed
 
@@ -24,8 +24,10 @@ async def test_a_wrong_call_is_refused_in_the_callers_frame_with_the_signature(b
         await bed.submit("resize")
     with pytest.raises(ArgumentsRefused, match="unexpected keyword argument 'height'"):
         await bed.client.submit("mill", "resize", ["u"], {"height": 3})
-    with pytest.raises(ArgumentsRefused):
+    with pytest.raises(ArgumentsRefused, match=r"^task 2 of 2: .*'url'.*; none of them was submitted$"):
         await bed.client.submit_many("mill", "resize", [["u"], []])
+    with pytest.raises(ArgumentsNotSerializable, match=r"^task 3 of 3: .*; none of them was submitted$"):
+        await bed.client.submit_many("mill", "resize", [["u"], ["v"], [object()]])
     assert await bed.depth() == 0
     assert await bed.call("resize", "u", 3) == "u 3"
     task = await bed.submit("resize", check=False)

@@ -1,6 +1,7 @@
 """Retry delays: bounded, growing, exact for a given jitter; and durations as people write them."""
 
 import math
+import pickle
 
 import pytest
 from hypothesis import example, given
@@ -107,3 +108,13 @@ def test_durations_are_shown_short(value: float, text: str) -> None:
 @given(st.floats(0, 1e6))
 def test_shown_duration_is_a_duration(value: float) -> None:
     assert math.isclose(parse_duration(format_duration(value)), value, rel_tol=0.02, abs_tol=0.51)
+
+
+def test_a_misspelt_field_is_refused_in_a_program_and_ignored_in_a_message() -> None:
+    with pytest.raises(TypeError, match=r"RetryPolicy has no 'max_atempts': it knows max_attempts, kind"):
+        RetryPolicy(max_atempts=9)  # type: ignore[call-arg]
+    newer = b'{"max_attempts":9,"of_next_year":1}'
+    assert RetryPolicy.decode(newer) == RetryPolicy(max_attempts=9)
+    assert RetryPolicy.model_validate({"max_attempts": 9, "of_next_year": 1}).max_attempts == 9
+    policy = RetryPolicy(max_attempts=9)
+    assert pickle.loads(pickle.dumps(policy)) == policy == policy.model_copy()

@@ -224,3 +224,28 @@ async def test_a_task_that_has_ended_leaves_nothing_to_the_garbage_collector() -
             gc.garbage.clear()
             gc.enable()
     assert not {"Attempt", "Job", "Message", "Envelope", "_InlineRun"} & set(left)
+
+
+async def test_a_handler_that_wants_a_process_runs_in_the_test() -> None:
+    own, seen = App(), []
+
+    @own.task("plain", isolation="process")
+    def plain(value: int) -> int:
+        seen.append(value)
+        return 2 * value
+
+    @own.task("async", isolation="process")
+    async def patient(value: int) -> int:
+        await asyncio.sleep(3600)
+        seen.append(value)
+        return 3 * value
+
+    async with Pool(own) as pool:
+        assert (await pool.call("plain", 1), await pool.call("async", 2)) == (2, 6)
+    assert seen == [1, 2]
+
+
+async def test_a_call_of_a_handler_that_nobody_has_is_refused_instead_of_waiting_for_ever() -> None:
+    async with Pool(app) as pool:
+        with pytest.raises(LookupError, match=r"no worker .* 'tpyo': there are .*submit\(\)"):
+            await pool.call("tpyo")

@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from millpond_api.wire import Wire
+from millpond_api.wire import Spelled, Wire
 
 RATE_PATTERN = r"^[1-9][0-9]{0,8}/([1-9][0-9]{0,4})?(s|m|h)$"
 _RATE = re.compile(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,4})?([smh])")
@@ -29,7 +29,7 @@ PACE = 1.1
 """How much faster than the rate starts follow each other while a stall is made up for: 1 s takes 11 s."""
 
 
-class Rate(Wire):
+class Rate(Spelled):
     """At most `count` starts within `seconds`, evenly spaced; `burst` of them may come at once after a rest."""
 
     count: int = Field(ge=1)
@@ -71,7 +71,7 @@ class KeyPolicy(StrEnum):
     """Those before it are cancelled, running or waiting: the newest runs."""
 
 
-class Places(Wire):
+class Places(Spelled):
     """At most `limit` tasks of a concurrency key at once."""
 
     limit: int = Field(default=1, ge=1)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from millpond_api.wire import Wire
+from millpond_api.wire import Spelled
 
 BackoffKind = Literal["fixed", "linear", "exponential", "quartic"]
 
@@ -37,7 +37,7 @@ ErrorNames = Annotated[tuple[str, ...], BeforeValidator(_read_names)]
 """Exception classes by name; in Python the classes themselves may be given."""
 
 
-class RetryPolicy(Wire):
+class RetryPolicy(Spelled):
     """At most `max_attempts` attempts; after failed attempt n a delay of at most `maximum` seconds, of this `kind`:
 
     `fixed` initial · `linear` initial × n · `exponential` initial × factor^(n−1) · `quartic` initial × n⁴.

@@ -24,6 +24,17 @@ class Wire(BaseModel):
         return cls.model_validate_json(body)
 
 
+class Spelled(Wire):
+    """One that people also write in their programs: there a misspelt name is refused, and not silently the default."""
+
+    # Called with the names by programs alone: pydantic makes what it reads with an empty `__new__`.
+    def __new__(cls, **given: Any) -> Self:
+        unknown = sorted(given.keys() - cls.model_fields.keys())
+        if unknown:
+            raise TypeError(f"{cls.__name__} has no {unknown[0]!r}: it knows {', '.join(cls.model_fields)}")
+        return super().__new__(cls)
+
+
 class Record:
     """The same two methods for a `pydantic.dataclasses.dataclass(frozen=True, slots=True)`."""
 

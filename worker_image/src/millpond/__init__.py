@@ -11,6 +11,7 @@
 Everything that users import is here; the modules below may move.
 """
 
+from millpond_api.lifecycle import TaskState
 from millpond_api.limits import KeyPolicy, Places, PoolLimits, Rate
 from millpond_api.retry import RetryPolicy
 
@@ -44,7 +45,7 @@ from millpond.errors import (
     WorkerProcessDied,
 )
 from millpond.gathering import as_completed, gather
-from millpond.handle import TaskHandle
+from millpond.handle import TaskHandle, TaskStatus
 from millpond.letters import DeadLetter, LetterFilter
 from millpond.submission import Options
 from millpond.unique import Unique
@@ -85,6 +86,8 @@ __all__ = [
     "TaskExpired",
     "TaskFailed",
     "TaskHandle",
+    "TaskState",
+    "TaskStatus",
     "Unique",
     "WorkerProcessDied",
     "as_completed",

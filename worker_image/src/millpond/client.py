@@ -23,7 +23,7 @@ from millpond.catalogues import Catalogues
 from millpond.codecs import check_codec, has_codec, missing
 from millpond.codecs.zstd import has_zstd
 from millpond.dead import DeadLetters
-from millpond.errors import NotConnected, QueueFull
+from millpond.errors import MillpondError, NotConnected, QueueFull
 from millpond.gathering import IN_FLIGHT, Window, map_results
 from millpond.handle import TaskHandle, broker_errors
 from millpond.packing import Habits, pack_arguments
@@ -153,10 +153,10 @@ class Client:
         ids = [new_id() for _ in arguments] if task_ids is None else list(task_ids)
         if len(set(ids)) != len(arguments) or len(ids) != len(arguments):
             raise ValueError(f"{len(ids)} task_ids ({len(set(ids))} different ones) for {len(arguments)} tasks")
-        submissions = [
-            self._make(task_id, handler, (args, None), options, now)
-            for task_id, args in zip(ids, arguments, strict=True)
-        ]
+        submissions = []
+        for number, (task_id, args) in enumerate(zip(ids, arguments, strict=True), 1):
+            with naming_the_task(number, len(ids)):
+                submissions.append(self._make(task_id, handler, (args, None), options, now))
         await self._check_calls(pool, handler, [(args, {}) for args in arguments], options)
         await self._sender.check_class(pool, class_of(options))
         stored = 0
@@ -202,8 +202,9 @@ class Client:
     ) -> None:
         self.check_open()
         if options.get("check") is not False:
-            for args, kwargs in calls:
-                await self._catalogues.check(pool, handler, args, kwargs)
+            for number, (args, kwargs) in enumerate(calls, 1):
+                with naming_the_task(number, len(calls)):
+                    await self._catalogues.check(pool, handler, args, kwargs)
 
     def dead(self, pool: str = "") -> DeadLetters:
         """The dead letters of a pool, or of all pools of the namespace: to list, redrive and purge."""
@@ -241,6 +242,17 @@ def _under(submission: Submission, lock: Lock) -> Submission:
     """The submission as that of the task which the lock names."""
     update = {"id": lock.task, "object": lock.object, "unique": lock.key}
     return replace(submission, envelope=submission.envelope.model_copy(update=update))
+
+
+@contextlib.contextmanager
+def naming_the_task(number: int, of: int) -> Iterator[None]:
+    """Says which of several tasks was refused; all of them are checked before the first is sent."""
+    try:
+        yield
+    except MillpondError as error:
+        if of == 1:
+            raise
+        raise type(error)(f"task {number} of {of}: {error}; none of them was submitted") from error
 
 
 def new_id() -> str:

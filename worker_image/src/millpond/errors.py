@@ -7,6 +7,8 @@ the exception's class may not exist on this side.
 
 from typing import Any
 
+from millpond.spans import Span, read_wait
+
 
 class MillpondError(Exception):
     """The base of all errors of Millpond."""
@@ -81,13 +83,11 @@ class NonRetryable(MillpondError):
 
 
 class Retry(MillpondError):
-    """Raise it in a handler to be tried again after `after` seconds; it uses an attempt like any other failure."""
+    """Raise it in a handler to be tried again after `after` (seconds); it uses an attempt like any other failure."""
 
-    def __init__(self, message: str = "the handler asked to be tried again", *, after: float) -> None:
-        if after < 0:
-            raise ValueError(f"Retry(after={after!r}): the delay must be 0 seconds or more")
+    def __init__(self, message: str = "the handler asked to be tried again", *, after: Span) -> None:
         super().__init__(message)
-        self.after = after
+        self.after = read_wait(after, "Retry(after=…)")
 
     def __reduce__(self) -> tuple[Any, tuple[str, float]]:
         return _make_retry, (str(self), self.after)
@@ -100,11 +100,9 @@ def _make_retry(message: str, after: float) -> Retry:
 class Snooze(MillpondError):
     """Raise it in a handler to have the task run again after `seconds`; it uses no attempt and is no failure."""
 
-    def __init__(self, seconds: float, reason: str = "") -> None:
-        if seconds < 0:
-            raise ValueError(f"Snooze({seconds!r}): the delay must be 0 seconds or more")
-        super().__init__(reason or f"put off for {seconds:g} s")
-        self.seconds, self.reason = seconds, reason
+    def __init__(self, seconds: Span, reason: str = "") -> None:
+        self.seconds, self.reason = read_wait(seconds, "Snooze(…)"), reason
+        super().__init__(reason or f"put off for {self.seconds:g} s")
 
     def __reduce__(self) -> tuple[type, tuple[float, str]]:
         return type(self), (self.seconds, self.reason)

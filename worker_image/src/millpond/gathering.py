@@ -36,6 +36,8 @@ class Window:
         self._waiting: deque[asyncio.Task[Any]] = deque()
         self._held: list[Any] = []
         self._batch = in_flight
+        self._room_at = in_flight
+        """How few may be under way before a queue that was full is asked again."""
 
     @property
     def wanted(self) -> int:
@@ -47,6 +49,10 @@ class Window:
     def waiting(self) -> int:
         return len(self._waiting) + len(self._held)
 
+    @property
+    def _under_way(self) -> int:
+        return sum(not future.done() for future in self._waiting)
+
     async def add(self, items: Iterable[Any]) -> None:
         """Submit one task for each item; what a full queue does not take is kept for later."""
         self._held += items
@@ -56,16 +62,25 @@ class Window:
             try:
                 handles = await self._client.submit_many(pool, handler, [[item] for item in batch], **self._options)
             except QueueFull:
-                # A batch goes whole or not at all: try a smaller one, unless results that are due make room first.
-                self._batch = max(1, len(batch) // 2)
+                if not self._shrink(len(batch)):
+                    raise
                 if self._waiting:
                     return
-                if len(batch) == 1:
-                    raise
                 continue
             del self._held[: len(batch)]
-            self._batch = self._most
+            self._batch = min(2 * self._batch, self._most)
             self._waiting += [asyncio.ensure_future(handle.result()) for handle in handles]
+
+    def _shrink(self, refused: int) -> bool:
+        """The queue had no room for so many, and a batch goes whole or not at all; False: nothing that we could do.
+
+        The next batch is smaller, and waits until that many of our own tasks have ended, at most the half of them, so
+        that the workers do not run dry: a refused batch costs the broker as much as one that it takes.
+        """
+        under_way = self._under_way
+        self._batch = max(1, min(refused, under_way or refused) // 2)
+        self._room_at = under_way - self._batch
+        return refused > 1 or bool(self._waiting)
 
     async def next(self) -> Any:
         """The result of the first item whose result has not been taken, or the error that it ended with."""
@@ -75,7 +90,7 @@ class Window:
         finally:
             # The caller gave up while it waited: its future is nobody's.
             first.cancel()
-        if self._held:
+        if self._held and self._under_way <= max(0, self._room_at):
             await self.add(())
         return result
 

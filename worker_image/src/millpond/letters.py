@@ -7,7 +7,7 @@ two steps is finished by whoever redrives next. It does no I/O: `dead` does.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from fnmatch import fnmatchcase
 
 import pydantic
@@ -17,6 +17,7 @@ from millpond_api.events import TaskError, TaskEvent
 from millpond_api.lifecycle import TERMINAL, TaskState, TaskView
 
 from millpond.answers import Stored
+from millpond.spans import Span, read_seconds
 
 REDRIVEN = "Redriven"
 """The reason of the event that puts a failed task back."""
@@ -51,22 +52,22 @@ class DeadLetter:
 class LetterFilter:
     """Which dead letters are meant; what is left out does not narrow. `handler` and `error` may hold `*` and `?`.
 
-    `older` and `newer` say how long ago it became one, `tasks` names ids or Task objects.
+    `older` and `newer` say how long ago it became one (seconds), `tasks` names ids or Task objects.
     """
 
     handler: str = ""
     error: str = ""
-    older: timedelta | None = None
-    newer: timedelta | None = None
+    older: Span | None = None
+    newer: Span | None = None
     tasks: Sequence[str] = ()
 
     def matches(self, letter: DeadLetter, now: datetime) -> bool:
-        age = now - letter.at
+        age = (now - letter.at).total_seconds()
         return (
             (not self.handler or fnmatchcase(letter.handler, self.handler))
             and (not self.error or fnmatchcase(letter.error.type, self.error))
-            and (self.older is None or age >= self.older)
-            and (self.newer is None or age <= self.newer)
+            and (self.older is None or age >= read_seconds(self.older, "older"))
+            and (self.newer is None or age <= read_seconds(self.newer, "newer"))
             and (not self.tasks or letter.task in self.tasks or (bool(letter.object) and letter.object in self.tasks))
         )
 

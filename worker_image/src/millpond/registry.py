@@ -14,6 +14,7 @@ from millpond_api.retry import RetryPolicy
 from millpond_api.subjects import check_handler
 
 from millpond.context import Context
+from millpond.spans import Span, read_limit
 
 Isolation = Literal["inline", "thread", "process"]
 ISOLATIONS = ("inline", "thread", "process")
@@ -27,15 +28,15 @@ class HandlerOptions(TypedDict, total=False):
 
     retry: RetryPolicy | None
     """Overrides the pool's policy; a task's own overrides both."""
-    timeout: float | None
+    timeout: Span | None
     """Seconds after which an attempt is ended by force and fails with HardTimeout. A task's own comes first."""
-    soft_timeout: float | None
+    soft_timeout: Span | None
     """Seconds after which SoftTimeout is raised in the handler. A task's own comes first."""
     version: str
     """Shown in the catalogue, for people and for who submits: the handler's own version, not the app's."""
     isolation: Isolation | None
     """Where it runs: inline (async only), thread or process."""
-    result_ttl: float | None
+    result_ttl: Span | None
     """Seconds that its results are kept in the object store (those that are too large for an event)."""
     rate: str | Rate | None
     """Its starts in the whole pool, such as "10/s"."""
@@ -101,20 +102,18 @@ def make_handler(name: str, function: Callable[..., Any], **options: Unpack[Hand
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  # the coroutine of a callable object, not callability
     )
-    _check_limits(name, options)
+    _check_retry(name, options)
     _check_isolation(name, options.get("isolation"), is_async=is_async)
     read: dict[str, Any] = {**options, "rate": _read_rate(name, options), "concurrency": _read_places(name, options)}
+    for what in ("timeout", "soft_timeout", "result_ttl"):
+        read[what] = read_limit(read.get(what), f"handler {name!r}: {what}")
     return Handler(name, function, is_async, _wants_context(function), **read)
 
 
-def _check_limits(name: str, options: HandlerOptions) -> None:
-    for what, seconds in (
-        ("timeout", options.get("timeout")),
-        ("soft_timeout", options.get("soft_timeout")),
-        ("result_ttl", options.get("result_ttl")),
-    ):
-        if seconds is not None and seconds <= 0:
-            raise ValueError(f"handler {name!r}: {what} must be more than 0 seconds, not {seconds!r}")
+def _check_retry(name: str, options: HandlerOptions) -> None:
+    retry = options.get("retry")
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise TypeError(f"handler {name!r}: retry must be a policy, such as RetryPolicy(max_attempts=3), not {retry!r}")
 
 
 def _read_rate(name: str, options: HandlerOptions) -> Rate | None:

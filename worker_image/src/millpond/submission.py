@@ -17,6 +17,7 @@ from millpond_api.retry import RetryPolicy
 
 from millpond.errors import ArgumentsTooLarge
 from millpond.packing import Packed
+from millpond.spans import Span, read_limit, read_wait
 
 if TYPE_CHECKING:
     from millpond.unique import Unique
@@ -26,26 +27,26 @@ class Options(TypedDict, total=False):
     """How a task is to run, apart from what it runs: the keywords of `submit`, each of them optional.
 
     The one list of them: a new option is a line here and its use in `make_submission`. `Options(priority="high")` makes
-    a set that several calls share: `submit(…, **options)`. Seconds are numbers or timedeltas; they count from the call.
+    a set that several calls share: `submit(…, **options)`. Seconds are numbers or timedeltas.
     """
 
-    delay: float | timedelta | None
-    """Keep it until then (seconds)."""
+    delay: Span | None
+    """Keep it for so long (seconds from the call)."""
     not_before: datetime | None
     """Keep it until then (a moment with a time zone); instead of `delay`."""
     priority: str | None
     """The name of one of the pool's classes."""
-    deadline: datetime | timedelta | None
-    """A task that has not ended by then ends as Expired."""
+    deadline: datetime | Span | None
+    """A task that has not ended by then ends as Expired: a moment with a time zone, or seconds from the call."""
     retry: RetryPolicy | None
     """Overrides the policies of the handler and of the pool."""
     codec: str | None
     """How arguments and result are written: json, msgpack, cbor, pickle, or one of your own. The client's, if unset."""
     fair: str | None
     """Fairness key, such as a tenant's name: within its class, tasks of one key do not delay those of another."""
-    timeout: float | None
+    timeout: Span | None
     """Seconds after which an attempt is ended by force (HardTimeout)."""
-    soft_timeout: float | None
+    soft_timeout: Span | None
     """Seconds after which SoftTimeout is raised in the handler."""
     key: str | None
     """Concurrency key: of the tasks with this key as many run at once as the pool or the handler allows."""
@@ -57,7 +58,7 @@ class Options(TypedDict, total=False):
     """False: submit it whatever the pool's catalogue says of the handler's arguments."""
     unique: "Unique | None"
     """Of the submissions with one unique key, one stands at a time (not for `submit_many`)."""
-    wait: float | timedelta | None
+    wait: Span | None
     """Seconds to wait for room in a full queue before QueueFull is raised."""
 
 
@@ -66,6 +67,9 @@ def check_options(options: Options) -> Options:
     unknown = sorted(set(options) - Options.__annotations__.keys())
     if unknown:
         raise TypeError(f"submit has no option {unknown[0]!r}: it knows {', '.join(sorted(Options.__annotations__))}")
+    retry = options.get("retry")
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry must be a policy, such as RetryPolicy(max_attempts=3), not {retry!r}")
     return options
 
 
@@ -110,8 +114,8 @@ def make_submission(task_id: str, handler: str, packed: Packed, options: Options
         zip=packed.zip,
         accepts=packed.accepts,
         fair=check_key(options.get("fair"), "fair"),
-        timeout=positive(options.get("timeout"), "timeout"),
-        soft_timeout=positive(options.get("soft_timeout"), "soft_timeout"),
+        timeout=read_limit(options.get("timeout"), "timeout"),
+        soft_timeout=read_limit(options.get("soft_timeout"), "soft_timeout"),
         key=check_key(options.get("key"), "key"),
         rate_key=check_key(options.get("rate_key"), "rate_key"),
         trace=options.get("trace") or "",
@@ -150,28 +154,21 @@ def start_time(options: Options, now: datetime) -> datetime | None:
         return zoned(moment, "not_before") if zoned(moment, "not_before") > now else None
     if delay is None:
         return None
-    wait = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
-    if wait < timedelta(0):
-        raise ValueError(f"delay {wait} lies in the past: leave it out to run the task at once")
+    wait = timedelta(seconds=read_wait(delay, "delay"))
     return now + wait if wait else None
 
 
-def deadline_time(deadline: datetime | timedelta | None, now: datetime) -> datetime | None:
+def deadline_time(deadline: datetime | Span | None, now: datetime) -> datetime | None:
     """The moment after which the task must not start or go on."""
-    if deadline is None:
-        return None
-    return zoned(now + deadline if isinstance(deadline, timedelta) else deadline, "deadline")
-
-
-def positive(seconds: float | None, what: str) -> float | None:
-    """`seconds` itself; ValueError when there are none in it."""
-    if seconds is not None and seconds <= 0:
-        raise ValueError(f"{what} must be more than 0 seconds, not {seconds!r}: leave it out for none")
-    return seconds
+    if deadline is None or isinstance(deadline, datetime):
+        return None if deadline is None else zoned(deadline, "deadline")
+    return now + timedelta(seconds=read_limit(deadline, "deadline") or 0.0)
 
 
 def zoned(moment: datetime, what: str) -> datetime:
-    """`moment` in UTC; ValueError when it names no time zone."""
+    """`moment` in UTC; ValueError when it names no time zone, TypeError when it is none."""
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{what} must be a datetime with a time zone, not {moment!r}")
     if moment.tzinfo is None:
         raise ValueError(f"{what} {moment.isoformat()} has no time zone: use datetime.now(UTC) + …, or a timedelta")
     return moment.astimezone(UTC)

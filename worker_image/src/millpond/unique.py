@@ -11,11 +11,10 @@ Enterprise (`unique_for`) have shown to be needed; debouncing is replacing what 
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from millpond_api import subjects
 from millpond_api.events import TaskEvent, utc_now
@@ -24,6 +23,7 @@ from millpond_api.wire import Wire
 
 from millpond import transport as wire
 from millpond.limitstore import LimitStore
+from millpond.spans import Span, read_limit
 from millpond.submission import Submission, check_key
 from millpond.transport import Publish, Transport
 
@@ -45,9 +45,18 @@ class Unique:
     """
 
     key: str | None = None
-    period: float | timedelta | None = None
-    states: frozenset[TaskState] | None = None
+    period: Span | None = None
+    states: Collection[TaskState | str] | None = None
     on_conflict: OnConflict = "ignore"
+
+    def __post_init__(self) -> None:
+        """ValueError or TypeError for what would silently be no rule, or another one."""
+        if self.on_conflict not in get_args(OnConflict):
+            raise ValueError(f"on_conflict={self.on_conflict!r} is none of {', '.join(get_args(OnConflict))}")
+        unknown = [state for state in self.states or () if state not in list(TaskState)]
+        if unknown:
+            raise ValueError(f"states: {unknown[0]!r} is none of {', '.join(TaskState)}")
+        read_limit(self.period, "period")
 
     def counts(self, state: TaskState) -> bool:
         """Whether a task in this state stands in the way."""
@@ -57,7 +66,7 @@ class Unique:
 
     @property
     def seconds(self) -> float | None:
-        return self.period.total_seconds() if isinstance(self.period, timedelta) else self.period
+        return read_limit(self.period, "period")
 
 
 class Lock(Wire):
@@ -105,11 +114,11 @@ def decide_unique(unique: Unique, lock: Lock, mine: str, state: TaskState | None
 
 
 def check_unique(unique: Unique, submission: Submission) -> str:
-    """The lock's name; ValueError for what cannot be."""
+    """The lock's name; ValueError or TypeError for what cannot be."""
+    if not isinstance(unique, Unique):
+        raise TypeError(f"unique must be Unique(key=…, period=…), not {unique!r}")
     if unique.on_conflict == "debounce" and submission.at is None:
         raise ValueError('on_conflict="debounce" needs a delay: how long after the last submission the task is to run')
-    if unique.seconds is not None and unique.seconds <= 0:
-        raise ValueError(f"period must be more than 0 seconds, not {unique.seconds!r}")
     if unique.key is not None:
         return check_key(unique.key, "unique key")
     return f"{submission.envelope.handler}:{subjects.digest(submission.body.hex())}"

@@ -8,18 +8,17 @@ promised a turn before somebody else.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 
 from millpond.errors import QueueFull
+from millpond.spans import Span, read_wait
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 
 
-async def until_room(wait: float | timedelta | None, send: Callable[[], Awaitable[None]]) -> None:
+async def until_room(wait: Span | None, send: Callable[[], Awaitable[None]]) -> None:
     """Run `send` until it is not refused with QueueFull; after `wait` seconds the last refusal is raised."""
     clock = asyncio.get_running_loop().time
-    seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait or 0.0
-    give_up, pause = clock() + seconds, FIRST_PAUSE
+    give_up, pause = clock() + (0.0 if wait is None else read_wait(wait, "wait")), FIRST_PAUSE
     while True:
         try:
             return await send()

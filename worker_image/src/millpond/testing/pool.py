@@ -47,6 +47,7 @@ class TestWorker:
     name: str
     worker: Worker
     crew: Crew
+    app: App
     task: "asyncio.Task[None]"
     __test__ = False
 
@@ -69,7 +70,7 @@ class TestWorker:
 
 def make_worker(server: MemoryServer, clock: Clock, app: App, settings: dict[str, Any]) -> tuple[Worker, Crew]:
     """A worker on the server in the clock's time, and the crew that runs it."""
-    place = Place(LoopHost, clock.outside)
+    place = Place(LoopHost, clock.outside, children=False)
     return Worker(Settings(nats_url=server.url(settings["worker"]), **settings), app, place), Crew()
 
 
@@ -120,7 +121,13 @@ class Pool:
         return await self.client.submit(self.queue.pool, handler, list(args), **options)
 
     async def call(self, handler: str, *args: Any, **options: Any) -> Any:
-        """Submit and await the result."""
+        """Submit and await the result; LookupError when no worker has the handler, because time would pass for ever."""
+        names = {name for worker in self.workers.values() for name in worker.app.handlers.names()}
+        if names and handler not in names:
+            raise LookupError(
+                f"no worker of this pool has a handler {handler!r}: there are {', '.join(sorted(names))}; a task that "
+                "is to wait for one is submitted with submit()"
+            )
         return await (await self.submit(handler, *args, **options)).result()
 
     async def start_worker(self, name: str, *, app: App | None = None, **settings: Any) -> TestWorker:
@@ -128,8 +135,9 @@ class Pool:
         queue = self.queue
         known: dict[str, Any] = {"namespace": queue.namespace, "pool": queue.pool, "app": "test:app", "worker": name}
         known |= {"lease": queue.lease, "classes": queue.classes, "beat": BEAT, "http_port": 0, "concurrency": 4}
-        worker, members = make_worker(self.server, self.clock, app or self.app, known | self._settings | settings)
-        found = TestWorker(name, worker, members, members.start(worker.run(), f"worker {name}"))
+        app = app or self.app
+        worker, members = make_worker(self.server, self.clock, app, known | self._settings | settings)
+        found = TestWorker(name, worker, members, app, members.start(worker.run(), f"worker {name}"))
         self.workers[name] = found
         await self.until(lambda: found.ready, f"worker {name} ready")
         return found

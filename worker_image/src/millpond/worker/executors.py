@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from millpond.outcomes import Ended
-from millpond.registry import Registry
+from millpond.registry import Handler, Isolation, Registry
 from millpond.settings import Settings
 from millpond.timeouts import choose_isolation
 from millpond.worker.calling import Job, Run
@@ -34,7 +34,7 @@ class Executors:
 
     def start(self, handlers: Registry) -> None:
         self._outbox = Mailbox(asyncio.get_running_loop())
-        if any(choose_isolation(handler, self._settings.isolation) == "process" for handler in handlers):
+        if any(self._choose(handler) == "process" for handler in handlers):
             self._get_processes().warm()
 
     async def stop(self) -> None:
@@ -45,7 +45,7 @@ class Executors:
 
     def submit(self, job: Job) -> Run:
         """Run it; `job.done` hears how it ended."""
-        where = choose_isolation(job.handler, self._settings.isolation)
+        where = self._choose(job.handler)
         if where == "inline":
             job.run = self._inline.start(job)
             job.begun()
@@ -58,6 +58,12 @@ class Executors:
         else:
             job.run = self._get_processes().start(job)
         return job.run
+
+    def _choose(self, handler: Handler) -> Isolation:
+        where = choose_isolation(handler, self._settings.isolation)
+        if where == "process" and not self._place.children:
+            return "inline" if handler.is_async else "thread"
+        return where
 
     def _get_processes(self) -> ProcessExecutor:
         if self._processes is None:

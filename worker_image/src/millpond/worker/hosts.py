@@ -116,10 +116,12 @@ class LoopHost:
 @dataclass(frozen=True)
 class Place:
     """How a worker's parts are housed. `outside` hears +1 when work begins that the loop does not see (a plain
-    function on its thread) and -1 when its end has arrived: meanwhile, time cannot be jumped over."""
+    function on its thread) and -1 when its end has arrived: meanwhile, time cannot be jumped over. Without `children`,
+    handlers that want a process of their own run as others do: an app that is no module's cannot be loaded in one."""
 
     make_host: Callable[[str], Host] = ThreadHost
     outside: Callable[[int], None] = field(default=lambda _: None)
+    children: bool = True
 
 
 THREADS = Place()

@@ -1,41 +1,24 @@
-"""The client for code without an event loop: Django, Flask, scripts. The same names as `millpond.Client`, blocking.
+"""The synchronous client itself: made at once, connected when it is first used, in each process by itself.
 
-    from millpond import sync
-
-    mill = sync.Client("nats://millpond-nats:4222", namespace="default")    # a global, connected when first used
-
-    def view(request):
-        task = mill.submit("census", "census.parse", [request.GET["path"]])
-        return JsonResponse(task.result(timeout=30))
-
-Owns nothing but the way into the event loop on the process's background thread (`bridge`); every call is one of the
-asynchronous client. It may be used from many threads at once, and by a forked child, which connects by itself. It must
-not be called in an event loop's thread: that is refused with a sentence.
+Owns the connection and how it is found again after a fork; the calls are those of the asynchronous client.
 """
 
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, cast
+from typing import Any, Self, Unpack
 
-from millpond_api.events import TaskEvent
+from millpond_api.catalogue import HandlerCard
 
 from millpond import client as asynchronous
-from millpond import gathering
 from millpond.bridge import Bridge, get_bridge, tell_of_forks
 from millpond.client import ClientHabits
 from millpond.errors import NotConnected
 from millpond.gathering import IN_FLIGHT
-from millpond.handle import TaskHandle as AsyncHandle
-from millpond.handle import TaskStatus
-from millpond.progress import Progress
 from millpond.submission import Options
-
-__all__ = ["Client", "TaskHandle", "as_completed", "gather"]
-T = TypeVar("T")
-_END = object()
+from millpond.sync.handles import DeadLetters, TaskHandle
 
 
 class _Link:
@@ -69,7 +52,7 @@ class Client:
         tell_of_forks(self)
 
     def __enter__(self) -> Self:
-        self._connected()
+        self.connected()
         return self
 
     def __exit__(
@@ -94,9 +77,9 @@ class Client:
         *,
         task_id: str | None = None,
         **options: Unpack[Options],
-    ) -> "TaskHandle":
+    ) -> TaskHandle:
         """As `millpond.Client.submit`."""
-        client, bridge = self._connected()
+        client, bridge = self.connected()
         handle = bridge.run(client.submit(pool, handler, args, kwargs, task_id=task_id, **options))
         return TaskHandle(self, handle.pool, handle.id)
 
@@ -108,11 +91,11 @@ class Client:
         *,
         task_ids: Iterable[str] | None = None,
         **options: Unpack[Options],
-    ) -> list["TaskHandle"]:
+    ) -> list[TaskHandle]:
         """As `millpond.Client.submit_many`."""
         # Read here: what an iterator of the caller's does belongs into his thread.
         rows, ids = list(many), None if task_ids is None else list(task_ids)
-        client, bridge = self._connected()
+        client, bridge = self.connected()
         handles = bridge.run(client.submit_many(pool, handler, rows, task_ids=ids, **options))
         return [TaskHandle(self, handle.pool, handle.id) for handle in handles]
 
@@ -120,7 +103,7 @@ class Client:
         self, pool: str, handler: str, items: Iterable[Any], *, in_flight: int = IN_FLIGHT, **options: Unpack[Options]
     ) -> Iterator[Any]:
         """As `millpond.Client.map`; `items` is read in the caller's thread."""
-        client, bridge = self._connected()
+        client, bridge = self.connected()
         window, ahead = client.window((pool, handler), options, in_flight), iter(items)
         try:
             while True:
@@ -132,16 +115,25 @@ class Client:
         finally:
             bridge.run(_call(window.close))
 
-    def handle(self, pool: str, task_id: str) -> "TaskHandle":
+    def handle(self, pool: str, task_id: str) -> TaskHandle:
         """The handle of a task that was submitted before, here or elsewhere."""
         return TaskHandle(self, pool, task_id)
+
+    def handlers(self, pool: str) -> dict[str, HandlerCard]:
+        """As `millpond.Client.handlers`."""
+        client, bridge = self.connected()
+        return bridge.run(client.handlers(pool))
+
+    def dead(self, pool: str = "") -> DeadLetters:
+        """The dead letters of a pool, or of all pools of the namespace: to list, redrive and purge."""
+        return DeadLetters(self, pool)
 
     def after_fork(self) -> object:
         """See `bridge.Forkable`: the connection is the parent's, and so may be whoever held the lock."""
         link, self._link, self._lock = self._link, None, threading.Lock()
         return link
 
-    def _connected(self) -> tuple[asynchronous.Client, Bridge]:
+    def connected(self) -> tuple[asynchronous.Client, Bridge]:
         """The client of this process."""
         if self._closed:
             raise NotConnected("this client is closed: make another one")
@@ -161,93 +153,6 @@ class Client:
                 link.client = bridge.run(link.stack.enter_async_context(opening))
                 bridge.on_exit(link, link.close)
             return link.client, bridge
-
-
-class TaskHandle:
-    """One task of a pool. The methods of `millpond.TaskHandle`, blocking."""
-
-    def __init__(self, client: Client, pool: str, task_id: str) -> None:
-        self._client = client
-        self.pool, self.id = pool, task_id
-
-    def __repr__(self) -> str:
-        return f"TaskHandle(pool={self.pool!r}, id={self.id!r})"
-
-    def result(self, timeout: float | None = None) -> Any:
-        """What the handler returned; TaskFailed, TaskCancelled, TaskExpired or ResultTimeout."""
-        handle, bridge = self.asynchronous()
-        return bridge.run(handle.result(timeout))
-
-    def wait(self, timeout: float | None = None) -> TaskStatus:
-        """How the task ended, once it has."""
-        handle, bridge = self.asynchronous()
-        return bridge.run(handle.wait(timeout))
-
-    def status(self) -> TaskStatus:
-        """The state as the log tells it."""
-        handle, bridge = self.asynchronous()
-        return bridge.run(handle.status())
-
-    def events(self) -> list[TaskEvent]:
-        """The task's transitions, oldest first."""
-        handle, bridge = self.asynchronous()
-        return bridge.run(handle.events())
-
-    def cancel(self, reason: str = "") -> bool:
-        """Cancel the task unless it has ended; whether Cancelled is its outcome."""
-        handle, bridge = self.asynchronous()
-        return bridge.run(handle.cancel(reason))
-
-    def progress(self) -> Iterator[Progress]:
-        """As `millpond.TaskHandle.progress`."""
-        handle, bridge = self.asynchronous()
-        return _iterate(bridge, handle.progress())
-
-    def asynchronous(self) -> tuple[AsyncHandle, Bridge]:
-        """The handle behind this one, and where it lives."""
-        client, bridge = self._client._connected()
-        return client.handle(self.pool, self.id), bridge
-
-
-def gather(*handles: TaskHandle, timeout: float | None = None, return_exceptions: bool = False) -> list[Any]:
-    """As `millpond.gather`."""
-    if not handles:
-        return []
-    inner = [handle.asynchronous() for handle in handles]
-    gathered = gathering.gather(*(one for one, _ in inner), timeout=timeout, return_exceptions=return_exceptions)
-    return inner[0][1].run(gathered)
-
-
-def as_completed(handles: Sequence[TaskHandle], *, timeout: float | None = None) -> Iterator[TaskHandle]:
-    """As `millpond.as_completed`."""
-    if not handles:
-        return
-    inner = {id(one): (handle, one) for handle in handles for one in (handle.asynchronous()[0],)}
-    ended = gathering.as_completed([one for _, one in inner.values()], timeout=timeout)
-    for one in _iterate(get_bridge(), ended):
-        yield inner[id(one)][0]
-
-
-def _iterate(bridge: Bridge, items: AsyncIterator[T]) -> Iterator[T]:
-    """An asynchronous iterator's items in this thread."""
-    try:
-        while True:
-            item = bridge.run(_next(items))
-            if item is _END:
-                return
-            yield cast(T, item)
-    finally:
-        bridge.run(_close(items))
-
-
-async def _next(items: AsyncIterator[T]) -> object:
-    return await anext(items, _END)
-
-
-async def _close(items: AsyncIterator[Any]) -> None:
-    close = getattr(items, "aclose", None)
-    if close is not None:
-        await close()
 
 
 async def _call(function: Any) -> None:
