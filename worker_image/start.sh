@@ -6,10 +6,15 @@
 # nothing yet. A shell has its trap within a millisecond of its start.
 asked=
 worker=
-trap 'asked=yes; [ -z "$worker" ] || kill -TERM "$worker" 2>/dev/null' TERM INT
+tell() {
+  # Until it executes Python it is a copy of this shell, with this shell's trap: a signal would be lost there.
+  while [ "/proc/$worker/exe" -ef /proc/self/exe ]; do sleep 0.01; done
+  kill -TERM "$worker" 2>/dev/null
+}
+trap 'asked=yes; [ -z "$worker" ] || tell' TERM INT
 "${MILLPOND_PYTHON:-/opt/millpond/bin/python}" -m millpond.worker &
 worker=$!
-[ -z "$asked" ] || kill -TERM "$worker" 2>/dev/null
+[ -z "$asked" ] || tell
 while :; do
   # A signal ends the waiting, not the worker.
   wait "$worker"

@@ -21,14 +21,17 @@ from tests.support.nats import NatsServer, ensure_pool
 from tests.support.workers import START
 
 ROOT = Path(__file__).parents[2]
-NAMESPACE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+PLAIN = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+OWN_PROC = [*PLAIN, "--mount-proc"]
+"""As in a container, where /proc tells of the namespace's own processes. Some containers forbid it."""
 
 
-def can_unshare() -> bool:
-    return shutil.which("unshare") is not None and subprocess.run([*NAMESPACE, "true"], check=False).returncode == 0
+def can_unshare(command: list[str]) -> bool:
+    return shutil.which("unshare") is not None and subprocess.run([*command, "true"], check=False).returncode == 0
 
 
-pytestmark = pytest.mark.skipif(not can_unshare(), reason="this machine makes no PID namespaces for us")
+NAMESPACE = OWN_PROC if can_unshare(OWN_PROC) else PLAIN
+pytestmark = pytest.mark.skipif(not can_unshare(NAMESPACE), reason="this machine makes no PID namespaces for us")
 
 
 @pytest.fixture
@@ -58,11 +61,20 @@ def child_of(pid: int) -> int:
     return int((Path(f"/proc/{pid}/task/{pid}/children").read_text().split() or ["0"])[0])
 
 
+def await_worker(first: int) -> None:
+    """Until the worker's process is there; where the script can't tell whether it is Python yet, until it is."""
+    worker = eventually_sync(lambda: child_of(first), START, "the worker's process", 0.0)
+    if NAMESPACE == PLAIN:
+        eventually_sync(lambda: "python" in os.readlink(f"/proc/{worker}/exe"), START, "Python")
+
+
 def test_sigterm_before_the_worker_has_a_handler_ends_it_at_once(server: NatsServer, tmp_path: Path) -> None:
-    with container(server, tmp_path / "log") as (outside, first):
-        eventually_sync(lambda: child_of(first), START, "the worker's process")
-        os.kill(first, signal.SIGTERM)
-        assert outside.wait(START) == 0
+    """Several times, since the worst moment is short: the child is forked and does not execute Python yet."""
+    for _ in range(10):
+        with container(server, tmp_path / "log") as (outside, first):
+            await_worker(first)
+            os.kill(first, signal.SIGTERM)
+            assert outside.wait(START) == 0
 
 
 async def test_sigterm_later_drains_and_its_exit_code_is_the_containers(server: NatsServer, tmp_path: Path) -> None:
