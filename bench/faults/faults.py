@@ -28,6 +28,8 @@ from tests.support.workers import LEASE, Mill, WorkerProcess, running_mill
 WORKERS, SLOTS = 2, 4
 HOLD = 3 * LEASE
 """For how long a handler blocks its loop or holds the interpreter."""
+LONG_HOLD = 60.0
+"""The same in the long faults, which have the lease that a pool has when nobody says otherwise."""
 WORK = 0.02
 ROUNDS = 10
 """At most so many strikes of the kinds that cost seconds each."""
@@ -105,11 +107,11 @@ async def run_out_of_memory(site: Site) -> None:
     await site.submit("hungry", kinds)
 
 
-async def hold(site: Site, handler: str) -> None:
-    """Every so many tasks hold up what they run in for three leases."""
+async def hold(site: Site, handler: str, seconds: float = HOLD) -> None:
+    """Every so many tasks hold up what they run in."""
     await site.hire_all()
     every = site.every(min(site.strikes, ROUNDS))
-    await site.submit(handler, [HOLD if number % every == every // 2 else 0 for number in range(site.tasks)])
+    await site.submit(handler, [seconds if number % every == every // 2 else 0 for number in range(site.tasks)])
 
 
 async def kill_server(site: Site) -> None:
@@ -175,6 +177,7 @@ class Fault:
 
     name: str
     strike: Callable[[Site], Awaitable[None]]
+    lease: float = LEASE
 
 
 FAULTS = (
@@ -185,26 +188,33 @@ FAULTS = (
     Fault("SIGKILL of nats-server", kill_server),
     Fault("two owners (SIGSTOP, SIGCONT)", stop_and_continue),
 )
+_DEFAULT_LEASE = QueueConfig("", "").lease
+LONG_FAULTS = (
+    Fault("loop blocked for 60 s", partial(hold, handler="block", seconds=LONG_HOLD), _DEFAULT_LEASE),
+    Fault("GIL held in C for 60 s", partial(hold, handler="hog", seconds=LONG_HOLD), _DEFAULT_LEASE),
+)
+"""Minutes each: for a few tasks, not for a thousand."""
 
 
 async def run(fault: Fault, tasks: int, strikes: int) -> Verdict:
     """Do it, wait for the end of everything, and count."""
-    async with _open_site(tasks, strikes) as site:
+    async with _open_site(tasks, strikes, fault.lease) as site:
         await fault.strike(site)
         results = await await_ends(site.handles)
         received = {handle.id: result for handle, result in zip(site.handles, results, strict=True)}
         left = await _await_empty(site.mill)
         logs = await _read_logs(site.mill)
-        case = Case(fault.name, [one.id for one in site.handles], logs, received, left, site.done)
+        again = await _count_redelivered(site.mill)
+        case = Case(fault.name, [one.id for one in site.handles], logs, received, left, site.done, again)
         return judge(case, parse_record(read_record(site.record)))
 
 
 @asynccontextmanager
-async def _open_site(tasks: int, strikes: int) -> AsyncIterator[Site]:
+async def _open_site(tasks: int, strikes: int, lease: float) -> AsyncIterator[Site]:
     with tempfile.TemporaryDirectory(prefix="millpond-faults-") as directory:
         server = NatsServer().start()
         try:
-            queue = QueueConfig("bench", "mill", lease=LEASE)
+            queue = QueueConfig("bench", "mill", lease=lease)
             async with running_mill(server, queue, Path(directory)) as mill:
                 yield Site(mill, tasks, strikes, Path(directory) / "record")
         finally:
@@ -218,6 +228,13 @@ async def _await_empty(mill: Mill, patience: float = 60.0) -> int:
             return 0
         await asyncio.sleep(LOOK)
     return left
+
+
+async def _count_redelivered(mill: Mill) -> int:
+    """Deliveries beyond the first of each message: leases that ran out, and messages that were given back."""
+    stream = subjects.pool_stream(mill.queue.namespace, mill.queue.pool)
+    info: Any = await mill.client.transport.api(f"CONSUMER.INFO.{stream}.{subjects.consumer(mill.queue.classes[0])}")
+    return int(info["delivered"]["consumer_seq"]) - int(info["delivered"]["stream_seq"])
 
 
 async def _read_logs(mill: Mill) -> dict[str, list[TaskEvent]]:

@@ -69,6 +69,8 @@ class Verdict(BaseModel):
     """Runs beyond the first of the same attempt: duplicate executions."""
     ended_again: int
     """Of those runs, how many came to the handler's end beside another one."""
+    redelivered: int | None = None
+    """Deliveries beyond the first of each message; None in results that are older than the count."""
 
     @property
     def held(self) -> bool:
@@ -86,6 +88,7 @@ class Case:
     left: int
     strikes: int = 0
     """Faults done from outside; the record has those from inside."""
+    redelivered: int | None = None
 
 
 def judge(case: Case, record: Record) -> Verdict:
@@ -106,6 +109,7 @@ def judge(case: Case, record: Record) -> Verdict:
         left=case.left,
         began_again=sum(count - 1 for count in runs.values()),
         ended_again=sum(count - 1 for count in finished.values()),
+        redelivered=case.redelivered,
     )
 
 
@@ -133,16 +137,13 @@ class FaultResult(BaseModel):
 HEADER = ("fault", "times", "tasks", "lost", "stale", "two outcomes", "failed", "left", "began again", "ended again")
 
 
-def make_fault_table(verdicts: Iterable[Verdict]) -> str:
-    """One row for each fault."""
-    return make_table(
-        HEADER,
-        [
-            [
-                one.fault,
-                *(f"{n:,}" for n in (one.strikes, one.tasks, one.lost, one.stale, one.two_outcomes)),
-                *(f"{n:,}" for n in (one.failed, one.left, one.began_again, one.ended_again)),
-            ]
-            for one in verdicts
-        ],
-    )
+def make_fault_table(verdicts: Sequence[Verdict]) -> str:
+    """One row for each fault; with the redeliveries where all of them know theirs."""
+    counted = bool(verdicts) and all(one.redelivered is not None for one in verdicts)
+    header = (*HEADER, "delivered again") if counted else HEADER
+    return make_table(header, [_make_row(one)[: len(header)] for one in verdicts])
+
+
+def _make_row(one: Verdict) -> list[str]:
+    kept = (one.strikes, one.tasks, one.lost, one.stale, one.two_outcomes, one.failed, one.left)
+    return [one.fault, *(f"{n:,}" for n in (*kept, one.began_again, one.ended_again, one.redelivered or 0))]

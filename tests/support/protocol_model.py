@@ -16,10 +16,10 @@ when it failed), so no state is stuck and nothing lost.
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from enum import Enum
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 MAX_ATTEMPTS, POISON = 2, 3
 TERMINAL = ("Succeeded", "Failed", "Cancelled", "Expired")
@@ -356,29 +356,47 @@ class Explored(NamedTuple):
 def explore(scope: Scope, broken: Broken = Broken.NONE) -> Explored:
     """Visit every reachable state of the scope."""
     start = State(scope, workers=(IDLE,) * scope.workers)
-    came_from: dict[State, Step | None] = {start: None}
-    before: dict[State, list[State]] = {}
+    return search(start, lambda s: steps(s, broken), find_problem, well_ended)
+
+
+def find_problem(s: State) -> str:
+    """What must never be, in a few words."""
+    if not outcome_is_final(s):
+        return "an outcome is not final"
+    return "" if log_goes_forward(s) else "an older message runs"
+
+
+S = TypeVar("S", bound=Hashable)
+
+
+def search(
+    start: S,
+    steps_of: Callable[[S], Iterable[tuple[str, S]]],
+    problem_of: Callable[[S], str],
+    ended_well: Callable[[S], bool],
+) -> Explored:
+    """Visit every state that can be reached; the first with a problem, or from which no good end can be reached."""
+    came_from: dict[S, tuple[str, S] | None] = {start: None}
+    before: dict[S, list[S]] = {}
     todo = deque([start])
     while todo:
         s = todo.popleft()
-        for name, following in steps(s, broken):
+        for name, following in steps_of(s):
             before.setdefault(following, []).append(s)
             if following in came_from:
                 continue
             came_from[following] = (name, s)
-            if not outcome_is_final(following):
-                return Explored(len(came_from), f"an outcome is not final: {path(came_from, following)}")
-            if not log_goes_forward(following):
-                return Explored(len(came_from), f"an older message runs: {path(came_from, following)}")
+            if problem := problem_of(following):
+                return Explored(len(came_from), f"{problem}: {path(came_from, following)}")
             todo.append(following)
-    lost = find_lost(came_from, before)
-    problem = f"the task can no longer end well: {path(came_from, lost)}" if lost else ""
+    lost = find_lost(came_from, before, ended_well)
+    problem = f"the task can no longer end well: {path(came_from, lost)}" if lost is not None else ""
     return Explored(len(came_from), problem)
 
 
-def find_lost(states: Iterable[State], before: dict[State, list[State]]) -> State | None:
+def find_lost(states: Iterable[S], before: Mapping[S, list[S]], ended_well: Callable[[S], bool]) -> S | None:
     """The first state from which no path leads to a good end."""
-    good = deque(s for s in states if well_ended(s))
+    good = deque(s for s in states if ended_well(s))
     saved = set(good)
     while good:
         for earlier in before.get(good.popleft(), ()):
@@ -388,7 +406,7 @@ def find_lost(states: Iterable[State], before: dict[State, list[State]]) -> Stat
     return next((s for s in states if s not in saved), None)
 
 
-def path(came_from: dict[State, Step | None], state: State) -> str:
+def path(came_from: Mapping[S, tuple[str, S] | None], state: S) -> str:
     """The steps from the start to a state."""
     names = []
     while step := came_from[state]:

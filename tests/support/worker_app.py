@@ -47,6 +47,11 @@ def refuse() -> None:
     raise NonRetryable("this can never work")
 
 
+@app.task("shout")
+def shout(text: str) -> None:
+    raise RuntimeError(text)
+
+
 @app.task("leave")
 def leave() -> None:
     raise SystemExit(3)

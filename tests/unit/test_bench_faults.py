@@ -124,3 +124,11 @@ def test_shares_add_up_and_none_is_empty() -> None:
 def test_an_heir_is_a_second_worker_of_the_victims_own_task() -> None:
     assert not has_heirs({"a"}, [("a", "w1"), ("a", "w1"), ("b", "w1"), ("b", "w2")])
     assert has_heirs({"a"}, [("a", "w1"), ("a", "w2")])
+
+
+def test_the_table_has_redeliveries_only_where_every_row_knows_them() -> None:
+    known = verdict(log("Running(1)@w1", "Succeeded(1)@w1=token-1"), ONE_RUN).model_copy(update={"redelivered": 3})
+    unknown = known.model_copy(update={"redelivered": None})
+    assert make_fault_table([known]).splitlines()[0].endswith("| delivered again |")
+    assert make_fault_table([known]).splitlines()[2].endswith("| 3               |")
+    assert "delivered again" not in make_fault_table([known, unknown])

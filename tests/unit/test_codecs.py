@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from millpond.client import make_habits
 from millpond.codecs import check_codec, get_codec, has_codec
+from millpond.codecs.zstd import has_zstd
 from millpond.errors import ArgumentsNotSerializable, CodecMissing, CodecRefused, NonRetryable, ResultNotSerializable
 from millpond.packing import (
     Habits,
@@ -142,7 +143,7 @@ def test_packing_results_looks_for_zstd_once_and_not_for_each_task(monkeypatch: 
         searched.append(name)
         return find(name, package)
 
-    has_codec.cache_clear()
+    has_zstd.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", count)
     for value in range(10):
         pack_result(Wrap(accepts="zstd"), value)

@@ -105,3 +105,9 @@ def test_a_handler_that_another_live_worker_has_is_not_missing() -> None:
 def test_silence_has_three_steps(seconds: float) -> None:
     expected = Silence.NONE if seconds <= LOST_AFTER else Silence.LOST if seconds <= SILENT_LONG else Silence.LONG
     assert decide_silence(seconds) is expected
+
+
+def test_what_nobody_can_read_is_named_as_a_codec_and_not_as_a_handler() -> None:
+    lacking = WorkerMemory(pod=READY, beat=replace(beat(), missing={"codec:gzip": 2}))
+    _, message = count_missing(crowd(lacking).missing) or ("", "")
+    assert message.startswith("no worker has the codec gzip: tasks for it wait")

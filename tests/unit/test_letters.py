@@ -1,11 +1,13 @@
 """Dead letters as data: what is read of them, which ones a filter means, and where a redrive goes on after a crash."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from millpond.answers import Stored
+from millpond.frames import encode_headers
 from millpond.letters import (
     REDRIVEN,
     DeadLetter,
@@ -15,6 +17,7 @@ from millpond.letters import (
     PutBack,
     Refused,
     decide_redrive,
+    make_letter,
     parse_letter,
 )
 from millpond_api import subjects
@@ -24,6 +27,11 @@ from millpond_api.lifecycle import TERMINAL, TaskState, TaskView, fold_all, task
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ENVELOPE = Envelope(id="t", handler="census.parse", attempt=2, enqueued=NOW, deadline=NOW, object="parse-ast")
+
+
+def printable(text: str) -> str:
+    """As a worker writes errors: without lone surrogates."""
+    return text.encode(errors="replace").decode()
 
 
 def letter(envelope: Envelope | None = ENVELOPE, error: str = "TimeoutError", age: float = 60.0) -> DeadLetter:
@@ -132,3 +140,40 @@ def test_a_redriven_envelope_has_all_attempts_anew_and_no_deadline_of_the_past()
 )
 def test_a_filter_means_what_all_its_parts_mean(which: LetterFilter, meant: bool) -> None:
     assert which.matches(letter(), NOW) is meant
+
+
+texts = st.one_of(st.text(max_size=50), st.sampled_from(["x" * 70_000, "\x01" * 12_000, "é" * 20_000, "\ud800"]))
+MOST = 1024 * 1024
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    headers=st.dictionaries(st.sampled_from([subjects.HEADER_ENVELOPE, "A", "B"]), texts),
+    size=st.sampled_from([0, 5, MOST - 70_000, MOST - 1, MOST]),
+    error=st.builds(TaskError, type=texts.map(printable), message=texts.map(printable), traceback=texts.map(printable)),
+)
+def test_any_letter_is_one_that_the_server_takes_and_says_what_it_lacks(
+    headers: dict[str, str], size: int, error: TaskError
+) -> None:
+    """nats-server: at most 64 KiB of headers (10097), 1 MiB in all; up to 400 bytes of message id come on top."""
+    found, body = make_letter(headers, b"x" * size, error, MOST)
+    block = len(encode_headers(found))
+    assert block + 400 <= 64 * 1024
+    assert block + len(body) + 400 <= MOST
+    assert TaskError.decode(found[subjects.HEADER_ERROR].encode()).retryable == error.retryable
+    whole = len(body) == size and headers.items() <= found.items()
+    assert (subjects.HEADER_CUT in found) != whole
+
+
+def test_a_small_letter_is_the_message_as_it_was() -> None:
+    error = TaskError(type="ValueError", message="no")
+    headers, body = make_letter({subjects.HEADER_ENVELOPE: "{}", "X": "1"}, b"body", error, MOST)
+    assert headers == {subjects.HEADER_ERROR: error.encode().decode(), subjects.HEADER_ENVELOPE: "{}", "X": "1"}
+    assert body == b"body"
+
+
+def test_a_letter_that_was_cut_is_refused_with_what_is_lost() -> None:
+    cut = replace(letter(), stored=Stored(7, "mp.dead.ns.mill.t", {subjects.HEADER_CUT: "5 bytes"}, b""))
+    decided = decide_redrive(log(("Failed", 2, "")), cut, NOW)
+    assert isinstance(decided, Refused)
+    assert "5 bytes" in decided.why

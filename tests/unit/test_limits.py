@@ -13,7 +13,7 @@ from millpond_api.limits import (
     Rate,
     RateState,
     ask,
-    give_place,
+    leave_place,
     next_due,
     parse_rate,
     room,
@@ -121,7 +121,7 @@ def test_never_more_holders_than_places_and_each_once(limit: int, steps: list[tu
     for step, number in steps:
         task = f"t{number}"
         if step == "give":
-            state, inside = give_place(state, frozenset({task})), inside - {task}
+            state, inside = leave_place(state, Holder(task=task, message=number + 1)), inside - {task}
             continue
         taken = take_place(state, Holder(task=task, message=number + 1), limit)
         if isinstance(taken, Full):
@@ -145,8 +145,21 @@ def test_who_has_a_place_keeps_it_when_the_limit_is_lowered() -> None:
     state = PlaceState(holders=(Holder(task="a", message=1), Holder(task="b", message=2)))
     assert take_place(state, Holder(task="a", message=1), 1) is state
     assert isinstance(take_place(state, Holder(task="c", message=3), 1), Full)
-    one_left = give_place(state, frozenset({"a"}))
+    one_left = leave_place(state, Holder(task="a", message=1))
     assert isinstance(take_place(one_left, Holder(task="c", message=3), 1), Full)
+
+
+def test_an_earlier_message_of_a_task_neither_takes_nor_gives_back_the_place_of_a_later_one() -> None:
+    """Its worker was slow, or it came again: the attempt that runs now has another message."""
+    state = PlaceState(holders=(Holder(task="a", message=9),))
+    assert take_place(state, Holder(task="a", message=3), 1) is state
+    assert leave_place(state, Holder(task="a", message=3)) is state
+    assert leave_place(state, Holder(task="a", message=9)).holders == ()
+
+
+def test_a_place_given_on_the_way_from_the_line_goes_with_whatever_ends_the_task() -> None:
+    state = PlaceState(holders=(Holder(task="a"), Holder(task="b", message=2)))
+    assert leave_place(state, Holder(task="a", message=5)).holders == (Holder(task="b", message=2),)
 
 
 def test_the_sentence_names_the_key_the_places_and_the_holders() -> None:

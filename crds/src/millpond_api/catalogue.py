@@ -8,9 +8,12 @@ looked at, and a call that any current version takes is right. What is not known
 import hashlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Literal
+
+from pydantic import AwareDatetime
 
 from millpond_api.wire import Wire
 
@@ -56,7 +59,7 @@ class HandlerCard(Wire):
 class Catalogue(Wire):
     """The handlers of one version of an app. `at` is when it was announced last."""
 
-    at: datetime
+    at: AwareDatetime
     worker: str = ""
     handlers: tuple[HandlerCard, ...] = ()
 
@@ -117,6 +120,18 @@ def check_call(card: HandlerCard, args: Sequence[Any], kwargs: Mapping[str, Any]
     except TypeError as error:
         return str(error)
     return ""
+
+
+def read_catalogues(bodies: Iterable[bytes]) -> list[Catalogue]:
+    """Those that this side can read, with times that can be compared: others are not known, like any other."""
+    found = []
+    for body in bodies:
+        with suppress(ValueError):
+            said = Catalogue.decode(body)
+            for card in said.handlers:
+                _signature(card.parameters)
+            found.append(said)
+    return found
 
 
 def choose_current(catalogues: Iterable[Catalogue]) -> list[Catalogue]:

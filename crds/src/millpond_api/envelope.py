@@ -17,6 +17,10 @@ MOST = 2**53
 """Counts above this are no counts: JSON's readers would not agree on them, and an event could not carry them."""
 
 
+MOST_KEY = 256
+"""Characters of a key: it travels in every header and stands in sentences."""
+
+
 class MalformedTask(ValueError):
     """The message is not a Millpond task; the text says which part is wrong."""
 
@@ -27,10 +31,10 @@ class Envelope(Wire):
     v: int = 1
     id: str
     handler: str
-    codec: str = "json"
-    zip: str = ""
+    codec: str = Field(default="json", min_length=1, max_length=64)
+    zip: str = Field(default="", max_length=64)
     """How the payload is compressed: "" or "zstd"."""
-    accepts: str = ""
+    accepts: str = Field(default="", max_length=64)
     """The compression that the submitter reads in a result: "" or "zstd"."""
     task_class: str = Field(default="default", alias="class")
     attempt: int = Field(default=1, ge=1, le=MOST)
@@ -39,15 +43,15 @@ class Envelope(Wire):
     retry: RetryPolicy | None = None
     snoozes: int = Field(default=0, ge=0, le=MOST)
     """How often a handler has put it off. Together with `attempt` it says which of a task's messages is the later."""
-    redrives: int = Field(default=0, ge=0)
+    redrives: int = Field(default=0, ge=0, le=MOST)
     """How often it was put back from the dead letters."""
     spent: int = Field(default=0, ge=0, le=MOST)
     """Attempts made before the last redrive: its retry policy counts from there."""
-    object: str = ""
-    parent: str = ""
+    object: str = Field(default="", max_length=253)
+    parent: str = Field(default="", max_length=253)
     trace: str = ""
     """W3C traceparent of the submitter, empty when there is none."""
-    fair: str = ""
+    fair: str = Field(default="", max_length=MOST_KEY)
     """Fairness key: tasks of one key wait behind each other, and not before those of another key."""
     lane: str = Field(default="", pattern=r"^[A-Za-z0-9_-]{0,16}$")
     """Where in its class it waits, as its submitter chose by its key (see `fairness`)."""
@@ -55,9 +59,9 @@ class Envelope(Wire):
     """Seconds after which an attempt is ended by force. Overrides the handler's and the pool's."""
     soft_timeout: float | None = Field(default=None, gt=0)
     """Seconds after which SoftTimeout is raised in the handler. Overrides the handler's and the pool's."""
-    key: str = ""
+    key: str = Field(default="", max_length=MOST_KEY)
     """Concurrency key: at most so many tasks of one key run at once."""
-    rate_key: str = ""
+    rate_key: str = Field(default="", max_length=MOST_KEY)
     """Tasks of one rate key start at a rate of their own."""
     unique: str = ""
     """The unique key that this task was submitted under, for people: the lock itself is the submitter's."""

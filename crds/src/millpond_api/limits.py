@@ -14,9 +14,11 @@ both be right. It knows no clock and no broker: times are epoch seconds of the s
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
+from millpond_api.subjects import TOKEN
 from millpond_api.wire import Spelled, Wire
 
 RATE_PATTERN = r"^[1-9][0-9]{0,8}/([1-9][0-9]{0,4})?(s|m|h)$"
@@ -90,6 +92,8 @@ class PoolLimits(Wire):
 
 # ---- rates
 
+Seconds = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
 
 class RateState(Wire):
     """The last reservation of a rate: with the time at which the server stored it, it says when the next one starts.
@@ -97,14 +101,14 @@ class RateState(Wire):
     It holds no time of its writer's clock: the only clock is the server's, so workers may disagree about the time.
     """
 
-    tat: float = 0.0
-    count: int = 0
-    interval: float = 0.0
-    pace: float = 0.0
+    tat: Seconds = 0.0
+    count: int = Field(default=0, ge=0)
+    interval: Seconds = 0.0
+    pace: Seconds = 0.0
     """Seconds between two starts while there is something to make up for; 0 where the writer knew no such thing."""
-    owed: float = 0.0
+    owed: Seconds = 0.0
     """Seconds to make up for, before this reservation."""
-    waited: float = 0.0
+    waited: Seconds = 0.0
     """Seconds for which the oldest of its tasks had waited: nobody is owed for the time in which no task was there."""
     key: str = ""
     """For people: whose rate it is."""
@@ -175,7 +179,7 @@ def room(rate: Rate, tat: float, until: float) -> int:
 class Holder(Wire):
     """A task with a place. `message`: its message in the pool's stream, 0 while it is on its way there."""
 
-    task: str
+    task: str = Field(pattern=f"^{TOKEN}$")
     message: int = 0
 
 
@@ -197,19 +201,31 @@ class Full:
 
 
 def take_place(state: PlaceState, holder: Holder, limit: int) -> PlaceState | Full:
-    """The state with the task in a place (the same state when it is in one); `Full` when there is none for it."""
-    others = tuple(one for one in state.holders if one.task != holder.task)
-    # Who has a place keeps it, also when the limit was lowered meanwhile.
-    if len(others) >= limit and len(others) == len(state.holders):
+    """The state with the task in a place (the same state when it is in one); `Full` when there is none for it.
+
+    Who has a place keeps it, also when the limit was lowered meanwhile. It never goes back to an earlier message of the
+    task: a worker that was slow with it would take the place along when it acks, while the later one runs.
+    """
+    mine = next((one for one in state.holders if one.task == holder.task), None)
+    if mine is None and len(state.holders) >= limit:
         return Full(state.holders)
-    if len(others) < len(state.holders) and (holder in state.holders or not holder.message):
+    if mine is not None and mine.message >= holder.message:
         return state
+    others = tuple(one for one in state.holders if one.task != holder.task)
     return state.model_copy(update={"holders": (*others, holder)})
 
 
-def give_place(state: PlaceState, tasks: frozenset[str]) -> PlaceState:
-    """The state without these tasks."""
-    left = tuple(one for one in state.holders if one.task not in tasks)
+def leave_place(state: PlaceState, holder: Holder) -> PlaceState:
+    """The state without the place of this message of the task, or the one that it has on the task's way to the queue.
+
+    A later message keeps its place: an earlier one that is dealt with again ends nothing.
+    """
+    return give_place(state, frozenset({holder, Holder(task=holder.task)}))
+
+
+def give_place(state: PlaceState, gone: frozenset[Holder]) -> PlaceState:
+    """The state without these holders."""
+    left = tuple(one for one in state.holders if one not in gone)
     return state if len(left) == len(state.holders) else state.model_copy(update={"holders": left})
 
 

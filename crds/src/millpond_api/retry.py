@@ -47,9 +47,9 @@ class RetryPolicy(Spelled):
 
     max_attempts: int = Field(default=4, ge=1, le=1000)
     kind: BackoffKind = "exponential"
-    initial: float = Field(default=1.0, ge=0.0)
-    factor: float = Field(default=2.0, ge=1.0)
-    maximum: float = Field(default=300.0, ge=0.0)
+    initial: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    factor: float = Field(default=2.0, ge=1.0, allow_inf_nan=False)
+    maximum: float = Field(default=300.0, ge=0.0, allow_inf_nan=False)
     jitter: float = Field(default=0.2, ge=0.0, le=1.0)
     retry_on: ErrorNames = ()
     give_up_on: ErrorNames = ()

@@ -62,7 +62,8 @@ class Unconfirmed(TransportError):
 class Message(NamedTuple):
     """A message as it arrived; a tuple is made in a quarter of a frozen dataclass's time.
 
-    `status` is a server's control status such as `404`, empty for real messages.
+    `status` is a server's control status such as `404`, empty for real messages: one with a body, and one of a stream
+    (it has its sequence), whatever status its own headers speak of.
     """
 
     subject: str
@@ -72,7 +73,7 @@ class Message(NamedTuple):
 
     @property
     def status(self) -> str:
-        return self.headers.get("Status", "") if not self.body else ""
+        return self.headers.get("Status", "") if not self.body and "Nats-Sequence" not in self.headers else ""
 
     @property
     def description(self) -> str:

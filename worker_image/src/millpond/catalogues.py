@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import pydantic
 from millpond_api import subjects
-from millpond_api.catalogue import Catalogue, HandlerCard, choose_current, find_refusal
+from millpond_api.catalogue import Catalogue, HandlerCard, choose_current, find_refusal, read_catalogues
 
 from millpond.errors import ArgumentsRefused
 from millpond.transport import Transport, TransportError
@@ -55,10 +54,8 @@ class Catalogues:
         found: list[Catalogue] = []
         with suppress(TransportError):
             subject = subjects.catalogue(self._namespace, subjects.check_token(pool, "pool"))
-            for stored in await self._transport.read_log(subjects.STREAM_CATALOGUE, subject):
-                # A newer worker's announcement that this side cannot read is not known, like any other.
-                with suppress(pydantic.ValidationError):
-                    found.append(Catalogue.decode(stored.body))
+            stored = await self._transport.read_log(subjects.STREAM_CATALOGUE, subject)
+            found = read_catalogues(one.body for one in stored)
         current = choose_current(found)
         self._known[pool] = (time.monotonic(), current)
         return current

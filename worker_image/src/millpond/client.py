@@ -53,9 +53,10 @@ class ClientHabits(TypedDict, total=False):
 def make_habits(codec: str = "json", *, pickle: bool = False, compress: bool | None = None) -> Habits:
     """CodecMissing or CodecRefused when this side cannot do what it is to do."""
     compress = has_zstd() if compress is None else compress
-    for name in (codec, "zstd") if compress else (codec,):
-        if not has_codec(name):
-            raise missing(name)
+    if not has_codec(codec):
+        raise missing(codec)
+    if compress and not has_zstd():
+        raise missing("zstd")
     check_codec(codec, (), pickle=pickle)
     return Habits(pickle=pickle, codec=codec, zip="zstd" if compress else "")
 

@@ -1,11 +1,12 @@
-"""Dead letters as data: what one says, which ones a filter means, and what a redrive of one has to do. Pure.
+"""Dead letters as data: how one is made and read, which ones a filter means, what a redrive of one has to do. Pure.
 
-Owns the reading of a stored dead letter and the decision of a redrive (protocol.md, "Redrive"): commit `Queued(a + 1)`
-on the Failed log, publish, remove the letter. The log tells how far an earlier try got, so that a crash between any
-two steps is finished by whoever redrives next. It does no I/O: `dead` does.
+Owns the form of a dead letter (the message as it was, with its error, cut to what the server takes) and the decision of
+a redrive (protocol.md, "Redrive"): commit `Queued(a + 1)` on the Failed log, publish, remove the letter. The log tells
+how far an earlier try got, so that a crash between any two steps is finished by whoever redrives next. It does no I/O:
+`dead` and the worker's journal do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -21,6 +22,43 @@ from millpond.spans import Span, read_seconds
 
 REDRIVEN = "Redriven"
 """The reason of the event that puts a failed task back."""
+MOST_HEADERS = 62 * 1024
+"""Bytes of headers in a letter: nats-server stores at most 64 KiB (its error 10097), a message id is among them."""
+MOST_ERROR = 20 * 1024
+"""Bytes of the error in them: 4 KiB of text and 16 KiB of traceback, unless JSON's escapes make more of those."""
+
+
+def make_letter(headers: Mapping[str, str], body: bytes, error: TaskError, most: int) -> tuple[dict[str, str], bytes]:
+    """Headers and body of a dead letter of at most `most` bytes. What does not fit is left out, and the letter says so.
+
+    The error comes first, then the envelope, then other headers in their order, then as much of the body as there is
+    room for. A letter that the server refused would come back to a worker for ever.
+    """
+    said = fit_error(error, MOST_ERROR)
+    kept, room, dropped = {subjects.HEADER_ERROR: said}, MOST_HEADERS - len(said.encode()), 0
+    for name in sorted(headers, key=lambda name: name != subjects.HEADER_ENVELOPE):
+        size = len(name) + len(headers[name].encode(errors="replace")) + 4
+        if size <= room:
+            kept[name], room = headers[name], room - size
+        else:
+            dropped += size
+    left = max(0, most - MOST_HEADERS + room - 1024)
+    if dropped or len(body) > left:
+        cut = max(0, len(body) - left)
+        kept[subjects.HEADER_CUT] = (
+            f"{dropped:,} bytes of its headers and {cut:,} of its {len(body):,} bytes of payload"
+        )
+    return kept, body[:left]
+
+
+def fit_error(error: TaskError, most: int) -> str:
+    """The error as JSON of at most `most` bytes: what goes is the traceback from its beginning, then the text's end."""
+    error = error.model_copy(update={"type": error.type[:256]})
+    while len(said := error.encode()) > most:
+        trace, text = error.traceback, error.message
+        shorter = {"traceback": trace[len(trace) // 2 + 1 :]} if trace else {"message": text[: len(text) // 2]}
+        error = error.model_copy(update=shorter)
+    return said.decode()
 
 
 @dataclass(frozen=True)
@@ -33,6 +71,11 @@ class DeadLetter:
     error: TaskError
     stored: Stored
     envelope: Envelope | None = None
+
+    @property
+    def cut(self) -> str:
+        """What of the message did not fit into the letter, empty when it is whole."""
+        return self.stored.headers.get(subjects.HEADER_CUT, "")
 
     @property
     def handler(self) -> str:
@@ -120,6 +163,10 @@ def decide_redrive(view: TaskView, letter: DeadLetter, now: datetime) -> PutBack
     envelope, last = letter.envelope, view.last
     if envelope is None:
         return Refused("its envelope cannot be read, so nobody could run it: submit the task again, purge this")
+    if letter.cut:
+        return Refused(
+            f"its message was too large to be kept whole ({letter.cut} are lost): submit it again, purge this"
+        )
     if last is None:
         return PutBack(0, make_redriven(envelope, now))
     if last.state == TaskState.FAILED and last.attempt == envelope.attempt:

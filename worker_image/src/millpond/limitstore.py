@@ -6,11 +6,17 @@ that nobody changes any more goes by its TTL; an expired state reads as the empt
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
+import pydantic
+import structlog
 from millpond_api import subjects
 from millpond_api.wire import Wire
 
-from millpond.transport import Publish, Stored, Transport
+from millpond.transport import Publish, Transport
+
+log = structlog.get_logger("millpond.worker")
+T = TypeVar("T", bound=Wire)
 
 RESYNC = 30.0
 """Seconds for which a reading of the server's clock is good: two clocks drift apart by some 0.1 ms in that time."""
@@ -50,6 +56,15 @@ class ServerClock:
         return asyncio.get_running_loop().time() + self._latest
 
 
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """A limit's state: its sequence (0: none), when the server stored it (epoch seconds), and what it says."""
+
+    sequence: int = 0
+    stored: float = 0.0
+    state: T | None = None
+
+
 @dataclass
 class LimitStore:
     """The limits of one pool."""
@@ -62,8 +77,16 @@ class LimitStore:
     def __post_init__(self) -> None:
         self.clock = ServerClock(self.transport)
 
-    async def read(self, kind: str, name: str) -> Stored | None:
-        return await self.transport.read_last(subjects.STREAM_LIMITS, self._subject(kind, name))
+    async def read(self, kind: str, name: str, shape: type[T]) -> "Found[T]":
+        """The last state. What is none counts as empty, and the next swap replaces it: it must not stop a pool."""
+        stored = await self.transport.read_last(subjects.STREAM_LIMITS, self._subject(kind, name))
+        if stored is None:
+            return Found()
+        try:
+            return Found(stored.sequence, stored.stored, shape.decode(stored.body))
+        except pydantic.ValidationError as error:
+            log.error("a limit's state cannot be read; it begins anew", kind=kind, name=name, why=str(error))
+            return Found(stored.sequence, stored.stored)
 
     async def swap(self, kind: str, name: str, state: Wire, expected: int, ttl: float) -> int:
         """Store the state on top of sequence `expected`; Fenced when somebody else was there first."""

@@ -19,6 +19,7 @@ from millpond.packing import Packed
 
 MAX_TRACEBACK = 16 * 1024
 MAX_MESSAGE = 4 * 1024
+LONGEST_DELAY = 10 * 365 * 86400.0
 _REFUNDED = (TaskState.QUEUED, TaskState.SCHEDULED)
 
 
@@ -143,7 +144,7 @@ def decide_outcome(ended: Ended, origin: Origin, policy: RetryPolicy, jitter: fl
     if not may_retry(policy, tries):
         return make_failed(origin, "AttemptsExhausted", error, now)
     delay = retry_delay(policy, tries, jitter) if ended.retry_after is None else ended.retry_after
-    next_at = now + timedelta(seconds=delay)
+    next_at = later(now, delay)
     return make_event(origin, TaskState.BACKOFF, now).model_copy(
         update={"reason": error.type, "message": error.message[:256], "error": error, "next_at": next_at}
     )
@@ -218,9 +219,14 @@ def make_snoozed(origin: Origin, seconds: float, reason: str, now: datetime) -> 
         "snoozes": origin.envelope.snoozes + 1,
         "reason": "Snoozed",
         "message": reason[:256],
-        "next_at": now + timedelta(seconds=seconds),
+        "next_at": later(now, seconds),
     }
     return make_event(origin, TaskState.SCHEDULED, now).model_copy(update=update)
+
+
+def later(now: datetime, seconds: float) -> datetime:
+    """So many seconds after now, ten years at most: what is put off for longer would be after the end of all dates."""
+    return now + timedelta(seconds=min(seconds, LONGEST_DELAY))
 
 
 def make_cancelled(origin: Origin, reason: str, now: datetime) -> TaskEvent:

@@ -68,10 +68,9 @@ _make_wrap = lru_cache(maxsize=64)(Wrap)
 
 def find_lack(wrap: Wrap) -> str:
     """What this side would have to install to read it; empty when nothing is missing."""
-    for name in (wrap.codec, wrap.zip):
-        if name and not has_codec(name):
-            return name
-    return ""
+    if not has_codec(wrap.codec):
+        return wrap.codec
+    return wrap.zip if wrap.zip and not (wrap.zip == "zstd" and zstd.has_zstd()) else ""
 
 
 def pack_arguments(

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypedDict
 
 from millpond_api import subjects
-from millpond_api.envelope import Envelope
+from millpond_api.envelope import MOST_KEY, Envelope
 from millpond_api.events import MAX_PAYLOAD_BYTES
 from millpond_api.retry import RetryPolicy
 
@@ -174,14 +174,10 @@ def zoned(moment: datetime, what: str) -> datetime:
     return moment.astimezone(UTC)
 
 
-MAX_KEY = 256
-"""Characters of a key: it travels in every header and stands in sentences."""
-
-
 def check_key(key: str | None, what: str) -> str:
     """The key as it travels, empty for none; it may be any ASCII text, because headers carry nothing else."""
     if key is None:
         return ""
-    if not isinstance(key, str) or not key or len(key) > MAX_KEY or not key.isascii() or not key.isprintable():
-        raise ValueError(f"{what} {key!r} must be a printable ASCII text of 1 to {MAX_KEY} characters")
+    if not isinstance(key, str) or not key or len(key) > MOST_KEY or not key.isascii() or not key.isprintable():
+        raise ValueError(f"{what} {key!r} must be a printable ASCII text of 1 to {MOST_KEY} characters")
     return key

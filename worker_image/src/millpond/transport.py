@@ -164,6 +164,11 @@ class Transport:
     def connected(self) -> bool:
         return self._connection.is_connected
 
+    @property
+    def max_payload(self) -> int:
+        """Bytes of a message that the server takes, headers included."""
+        return self._connection.max_payload
+
     async def close(self) -> None:
         """Flush what was sent, as far as the server is there, and close."""
         if self._sweeper:

@@ -20,6 +20,7 @@ from millpond_api import subjects
 from millpond_api.events import TaskEvent, utc_now
 from millpond_api.lifecycle import TaskState, read_events
 from millpond_api.wire import Wire
+from pydantic import Field
 
 from millpond import transport as wire
 from millpond.limitstore import LimitStore
@@ -75,7 +76,7 @@ class Lock(Wire):
     `object`: the name of its Task object, empty for a task of the SDK.
     """
 
-    task: str
+    task: str = Field(pattern=f"^{subjects.TOKEN}$")
     key: str = ""
     confirmed: bool = False
     object: str = ""
@@ -162,8 +163,8 @@ class UniqueSubmitter:
             return Standing(taken)
 
     async def _read(self, name: str) -> tuple[int, Lock | None]:
-        found = await self._store.read("unique", name)
-        return (found.sequence, Lock.decode(found.body)) if found else (0, None)
+        found = await self._store.read("unique", name, Lock)
+        return found.sequence, found.state
 
     async def _last(self, task: str) -> TaskEvent | None:
         stored = await self._transport.read_log(subjects.STREAM_EVENTS, self._log(task))

@@ -112,11 +112,14 @@ def say_missing(missing: tuple[tuple[str, int], ...]) -> tuple[str, str] | None:
     """Reason and sentence on the handlers that nobody has; None when nothing is missing."""
     if not missing:
         return None
-    names = ", ".join(handler for handler, _ in missing[:NAMED_HANDLERS])
-    return (
-        "HandlerMissing",
-        f"no worker has the handler {names}: tasks for it wait until an image with it is rolled out",
-    )
+    names = ", ".join(name_missing(handler) for handler, _ in missing[:NAMED_HANDLERS])
+    return "HandlerMissing", f"no worker has {names}: tasks for it wait until an image with it is rolled out"
+
+
+def name_missing(name: str) -> str:
+    """`the handler resize`; `the codec gzip` for a payload that nobody can read."""
+    kind, colon, codec = name.partition(":")
+    return f"the codec {codec}" if colon and kind == "codec" else f"the handler {name}"
 
 
 def count_missing(missing: tuple[tuple[str, int], ...]) -> tuple[str, str] | None:

@@ -19,8 +19,10 @@ from millpond.codecs.plain import PlainCodec
 from millpond.errors import CodecMissing, CodecRefused
 
 GROUP = "millpond.codecs"
-_EXTRAS = {"msgpack": ("msgpack", "msgpack"), "cbor": ("cbor2", "cbor"), "zstd": ("zstandard", "zstd")}
-"""Codec (or compression) → module that it needs, and the extra of the distribution `millpond` that brings it."""
+_MODULES = {"msgpack": "msgpack", "cbor": "cbor2"}
+"""Codec → module that it needs."""
+_EXTRAS = (*_MODULES, "zstd")
+"""Codecs and the compression that an extra of the distribution `millpond` brings, under the same name."""
 
 
 class Codec(Protocol):
@@ -53,9 +55,9 @@ def get_codec(name: str) -> Codec:
 
 @lru_cache(maxsize=64)
 def has_codec(name: str) -> bool:
-    """Whether `get_codec` would find it (or, for `zstd`, whether the compression is here)."""
-    if name in _EXTRAS:
-        return importlib.util.find_spec(_EXTRAS[name][0]) is not None
+    """Whether `get_codec` would find it."""
+    if name in _MODULES:
+        return importlib.util.find_spec(_MODULES[name]) is not None
     return name in ("json", "pickle") or name in _entries()
 
 
@@ -73,7 +75,7 @@ def check_codec(name: str, allowed: tuple[str, ...], *, pickle: bool) -> None:
 def missing(name: str) -> CodecMissing:
     """The error for a codec or a compression that is not installed."""
     if name in _EXTRAS:
-        return CodecMissing(f"{name} is not installed here: pip install 'millpond[{_EXTRAS[name][1]}]'")
+        return CodecMissing(f"{name} is not installed here: pip install 'millpond[{name}]'")
     known = ", ".join(sorted({"json", "pickle", "msgpack", "cbor", *_entries()}))
     return CodecMissing(
         f"codec {name!r} is not installed here (known: {known}): install the distribution that has it as an entry "

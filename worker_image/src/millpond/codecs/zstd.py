@@ -3,15 +3,19 @@
 Owns the bound on what is unpacked: a few bytes may claim to be gigabytes.
 """
 
-from millpond.codecs import has_codec, missing
+import importlib.util
+from functools import lru_cache
+
+from millpond.codecs import missing
 
 LEVEL = 3
 """zstd's own default: some 300 MB/s, and most of what higher levels gain."""
 
 
+@lru_cache(maxsize=1)
 def has_zstd() -> bool:
     """Looked up once: a search of the module path costs 20 µs, and it is asked for every task."""
-    return has_codec("zstd")
+    return importlib.util.find_spec("zstandard") is not None
 
 
 def compress(body: bytes) -> bytes:

@@ -20,7 +20,7 @@ from millpond_api.lifecycle import TaskState
 
 from millpond.codecs import missing
 from millpond.context import Context
-from millpond.limiting import PlaceDemand, is_aside
+from millpond.limiting import PlaceDemand, find_aside
 from millpond.outcomes import (
     Claim,
     Commit,
@@ -54,6 +54,9 @@ from millpond.worker.watch import Hooks, Watch
 
 STOP_GRACE = 5.0
 """Seconds that a handler in a process has to end when it is asked to; then the process is killed."""
+
+FENCED_AT_ONCE = 4
+"""Refused claims in a row after which it waits between them: a log that cannot be read would else be asked for ever."""
 
 PLACE_PATIENCE = 5.0
 """Seconds that a place waits for a handler to stop whose task was cancelled or has expired."""
@@ -142,7 +145,7 @@ class Attempt:
         """The sequence of our claim, or None when there is nothing to run (any more)."""
         # A first delivery needs no read: the fence says if the log is not empty after all.
         view_is_empty = self.envelope.rank == (1, 0) and self.delivery.count == 1 and handler is not None
-        pause = Pause()
+        pause, fenced = Pause(), 0
         while True:
             try:
                 if view_is_empty:
@@ -151,16 +154,18 @@ class Attempt:
                     view = await self.shop.journal.read(self.envelope.id)
                     if view.last and self._mine and is_same(view.last, self._mine):
                         return view.last.sequence
-                    if view.last and is_aside(view.last, self.delivery.sequence):
-                        await self._put_aside(view.last)
+                    if (aside := find_aside(view, self.delivery.sequence)) and not view.terminal:
+                        await self._put_aside(aside, goes_on=aside is not view.last)
                         return None
                     limit = self.shop.settings.poison_limit
                     decision = decide_claim(view, self.origin, limit, utc_now())
                 view_is_empty = False
                 return await self._follow(decision, handler)
             except Fenced:
-                # Somebody wrote between our reading and our claim: read again at once.
-                continue
+                # Somebody wrote between our reading and our claim: read again, at once the first times.
+                fenced += 1
+                if fenced < FENCED_AT_ONCE:
+                    continue
             except (*PASSING, Refused) as error:
                 self._log().warning("claim not confirmed; reading the log", why=str(error))
             await pause.wait()
@@ -194,9 +199,13 @@ class Attempt:
         self._mine = make_event(self.origin, TaskState.RUNNING, utc_now())
         return await self.shop.journal.append(self.envelope.id, self._mine, expected)
 
-    async def _put_aside(self, event: TaskEvent) -> None:
-        """A limit's event stands: the message waits elsewhere, then it leaves the queue."""
-        await self.shop.limiter.put_aside(self.envelope, event, self.delivery)
+    async def _put_aside(self, event: TaskEvent, *, goes_on: bool = False) -> None:
+        """A limit's event stands: the message waits elsewhere, then it leaves the queue.
+
+        `goes_on`: the log has gone on since, for another message of the task, so this one has done all of that.
+        """
+        if not goes_on:
+            await self.shop.limiter.put_aside(self.envelope, event, self.delivery)
         await self.shop.journal.answer_latest(self._reply)
 
     async def _wait_for_handler(self) -> None:
@@ -369,7 +378,7 @@ class Attempt:
                 # does not listen must not keep the place for ever.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._until_ended(), PLACE_PATIENCE)
-            await self.shop.limiter.leave(self._place, self.envelope.id)
+            await self.shop.limiter.leave(self._place, self.envelope.id, self.delivery.sequence)
         await self.shop.journal.acknowledge(self._reply())
 
     def _reply(self) -> str:

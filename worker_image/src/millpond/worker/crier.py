@@ -13,7 +13,15 @@ from dataclasses import fields
 import pydantic
 import structlog
 from millpond_api import subjects
-from millpond_api.catalogue import ANNOUNCE_EVERY, Catalogue, HandlerCard, Parameter, choose_current, make_parameters
+from millpond_api.catalogue import (
+    ANNOUNCE_EVERY,
+    Catalogue,
+    HandlerCard,
+    Parameter,
+    choose_current,
+    make_parameters,
+    read_catalogues,
+)
 from millpond_api.events import utc_now
 from pydantic_core import to_jsonable_python
 
@@ -51,9 +59,9 @@ class Crier:
         subject = subjects.catalogue(self._namespace, self._pool)
         await transport.subscribe(subject, on_message)
         # Not known is allowed: then what is missing here waits until somebody announces it.
-        with suppress(TransportError, pydantic.ValidationError):
+        with suppress(TransportError):
             stored = await transport.read_log(subjects.STREAM_CATALOGUE, subject)
-            for said in choose_current(Catalogue.decode(one.body) for one in stored):
+            for said in choose_current(read_catalogues(one.body for one in stored)):
                 await hear({card.name for card in said.handlers})
 
     def changed(self) -> None:

@@ -18,6 +18,7 @@ from millpond_api.events import Parcel, TaskError, TaskEvent
 from millpond_api.lifecycle import TaskState, TaskView, fold_all, read_events
 from millpond_api.wire import Wire
 
+from millpond.letters import make_letter
 from millpond.objects import new_object_name, store_object
 from millpond.outcomes import Again, Lost, Stands, decide_commit, is_snooze_of
 from millpond.packing import Packed
@@ -130,13 +131,13 @@ class Journal:
     async def bury(self, name: str, attempt: int, error: TaskError, delivery: Delivery) -> None:
         """Put the message with its error among the dead letters."""
         message = delivery.message
-        headers = {**own_headers(message), subjects.HEADER_ERROR: error.encode().decode()}
+        headers, body = make_letter(own_headers(message), message.body, error, self.transport.max_payload)
         subject = subjects.dead(self.namespace, self.pool, name)
         msg_id = subjects.message_id(self.namespace, self.pool, f"{name}.{attempt}")
         options = Publish(msg_id=msg_id, ttl=self.letter_ttl)
         await self.until_done(
             "dead letter",
-            lambda: self.transport.publish_stored(subject, message.body, headers=headers, options=options),
+            lambda: self.transport.publish_stored(subject, body, headers=headers, options=options),
         )
 
     async def acknowledge(self, reply: str) -> None:

@@ -149,10 +149,13 @@ class Limiter:
         else:
             waiting = envelope.model_copy(update={"passes": event.aside.passes})
             await self._journal.schedule(waiting, event.next_at or event.at, delivery, msg_id)
+            if held := self.place_of(envelope, handler):
+                # Handed to it while it stood in the line: nobody else would free it if the task were cancelled now.
+                await self.leave(held, envelope.id, delivery.sequence)
 
-    async def leave(self, place: PlaceDemand, task: str) -> None:
-        """The task has ended or waits for its next attempt: its place is free."""
-        await self._journal.until_done("giving a place back", lambda: self._places.leave(place, task))
+    async def leave(self, place: PlaceDemand, task: str, message: int) -> None:
+        """The task has ended, or waits elsewhere: the place that it had by this message is free."""
+        await self._journal.until_done("giving a place back", lambda: self._places.leave(place, task, message))
 
     async def _wait_own(self, entry: Entry, demand: RateDemand) -> Instead | None:
         """Wait for a rate of the task's own; longer than HOLD it waits aside, with its start reserved."""

@@ -2,8 +2,9 @@
 
 Owns who holds the places of a key and the line of those that wait for one. The rule that keeps both right: a place is
 held by a task (not by a worker) and only as long as the task's message is in the queue. So a worker that dies leaks
-nothing (whoever gets its message has the place already), a zombie adds nothing (its task counts once), and places of a
-queue that somebody purged are found and freed by the next who finds none.
+nothing (whoever gets its message has the place already), a zombie adds nothing (its task counts once, and only its
+latest message gives the place back), and places of a queue that somebody purged are found and freed by the next who
+finds none. tests/support/limits_model.py explores these rules.
 
 What waits lies in MILLPOND_PARKED, out of the queue: it holds no slot and no delivery. Whoever gives a place back hands
 it to the first in line in the same compare-and-set, then moves that message to the queue. All of it comes before the
@@ -15,7 +16,8 @@ from typing import Any
 
 from millpond_api import subjects
 from millpond_api.envelope import Envelope, MalformedTask, parse_envelope
-from millpond_api.limits import Full, Holder, PlaceState, give_place, take_place
+from millpond_api.lifecycle import TERMINAL, read_event
+from millpond_api.limits import Full, Holder, PlaceState, give_place, leave_place, take_place
 
 from millpond.limiting import PlaceDemand
 from millpond.limitstore import LimitStore
@@ -39,7 +41,9 @@ class PlaceKeeper:
 
     async def enter(self, demand: PlaceDemand, task: str, message: int) -> Full | None:
         """None: the task has a place (perhaps it had one before). `Full`: there is none, now."""
-        holder = Holder(task=task, message=message)
+        return await self._take(demand, Holder(task=task, message=message))
+
+    async def _take(self, demand: PlaceDemand, holder: Holder) -> Full | None:
         while True:
             sequence, state = await self._read(demand)
             taken = take_place(state, holder, demand.limit)
@@ -47,18 +51,19 @@ class PlaceKeeper:
                 stale = await self._find_stale(state)
                 if not stale:
                     return taken
-                self.log.warning("places of tasks that left the queue are freed", key=demand.key, tasks=sorted(stale))
+                names = sorted(one.task for one in stale)
+                self.log.warning("places of tasks that are gone are freed", key=demand.key, tasks=names)
                 taken = give_place(state, stale)
             elif taken is state:
                 return None
-            if await self._swap(demand, taken, sequence) and taken.has(task):
+            if await self._swap(demand, taken, sequence) and taken.has(holder.task):
                 return None
 
-    async def leave(self, demand: PlaceDemand, task: str) -> None:
-        """Give the task's place back, if it has one, and hand free places on."""
+    async def leave(self, demand: PlaceDemand, task: str, message: int) -> None:
+        """Give back the place that the task has by this message, if it has one, and hand free places on."""
         while True:
             sequence, state = await self._read(demand)
-            given = give_place(state, frozenset({task}))
+            given = leave_place(state, Holder(task=task, message=message))
             if given is state or await self._swap(demand, given, sequence):
                 break
         await self.hand_on(demand)
@@ -85,14 +90,12 @@ class PlaceKeeper:
                 self.log.error("what waits for a place is no task; it is dropped", key=demand.key, why=str(error))
                 await self.store.transport.delete_message(subjects.STREAM_PARKED, first.sequence)
                 continue
-            sequence, state = await self._read(demand)
-            taken = take_place(state, Holder(task=envelope.id), demand.limit)
-            if isinstance(taken, Full):
+            # Nobody may come any more who would look for places that are held in vain, so it is done here too.
+            if await self._take(demand, Holder(task=envelope.id)):
                 return
-            # It has a place already: whoever gave it was lost before the move, or is at it. Both may move it: the
-            # server drops the second copy.
-            if taken is state or await self._swap(demand, taken, sequence):
-                await self._move(first, envelope)
+            # Perhaps it had the place already: whoever gave it was lost before the move, or is at it. Both may move it:
+            # the server drops the second copy.
+            await self._move(first, envelope)
 
     async def _move(self, first: Stored, envelope: Envelope) -> None:
         """From the line to the queue, by way of MILLPOND_DELAYED: a full queue takes it later by itself."""
@@ -104,18 +107,26 @@ class PlaceKeeper:
         await transport.publish_stored(subject, first.body, headers=headers, options=options)
         await transport.delete_message(subjects.STREAM_PARKED, first.sequence)
 
-    async def _find_stale(self, state: PlaceState) -> frozenset[str]:
-        """Holders whose message is in the queue no more: nobody will ever give their places back."""
-        stream = subjects.pool_stream(self.store.namespace, self.store.pool)
-        looked = [one for one in state.holders if one.message][:STALE_LOOKS]
-        gone = [one for one in looked if not await self.store.transport.has_message(stream, one.message)]
-        return frozenset(one.task for one in gone)
+    async def _find_stale(self, state: PlaceState) -> frozenset[Holder]:
+        """Holders that nobody will ever give back a place of."""
+        return frozenset([one for one in state.holders[:STALE_LOOKS] if await self._is_stale(one)])
+
+    async def _is_stale(self, holder: Holder) -> bool:
+        """Whether its message has left the queue; or it is on its way there and has ended already.
+
+        A line whose first was moved, and is not taken out of it yet, can give the same task a place once more.
+        """
+        namespace, pool, transport = self.store.namespace, self.store.pool, self.store.transport
+        if holder.message:
+            return not await transport.has_message(subjects.pool_stream(namespace, pool), holder.message)
+        log = subjects.task_events(namespace, pool, holder.task)
+        last = await transport.read_last(subjects.STREAM_EVENTS, log)
+        event = read_event(last.sequence, last.body) if last else None
+        return event is not None and event.state in TERMINAL
 
     async def _read(self, demand: PlaceDemand) -> tuple[int, PlaceState]:
-        found = await self.store.read("places", demand.name)
-        if found is None:
-            return 0, PlaceState(key=demand.key)
-        return found.sequence, PlaceState.decode(found.body)
+        found = await self.store.read("places", demand.name, PlaceState)
+        return found.sequence, found.state or PlaceState(key=demand.key)
 
     async def _swap(self, demand: PlaceDemand, state: PlaceState, expected: int) -> bool:
         """False: somebody else changed it, or the answer was lost; read again."""

@@ -47,4 +47,4 @@ async def _dispatch(commands: Commands, verb: str, body: bytes) -> RpcAnswer:
         case "cancel":
             return commands.cancel(CancelAsk.model_validate_json(body).task)
         case _:
-            return RpcAnswer(ok=False, message=f"unknown verb {verb!r}: there are {', '.join(subjects.RPC_VERBS)}")
+            return RpcAnswer(ok=False, message=f"unknown verb {verb[:64]!r}: there are {', '.join(subjects.RPC_VERBS)}")

@@ -222,7 +222,7 @@ class Worker:
 
     def cancel(self, task_id: str) -> RpcAnswer:
         found = self.intake is not None and self.intake.cancel(task_id)
-        return self._answer(ok=found, message="" if found else f"task {task_id!r} does not run here")
+        return self._answer(ok=found, message="" if found else f"task {task_id[:128]!r} does not run here")
 
     def _answer(self, *, ok: bool = True, message: str = "") -> RpcAnswer:
         return RpcAnswer(ok=ok, message=message, state=self.board.state, in_flight=self.board.in_flight)

@@ -106,9 +106,9 @@ class Turnstile:
         return start_times(rate, state, now)
 
     async def _read(self) -> tuple[int, Due]:
-        found = await self.store.read("rate", self.demand.name)
-        if found is None:
-            return 0, Due()
-        due = next_due(RateState.decode(found.body), found.stored)
+        found = await self.store.read("rate", self.demand.name, RateState)
+        if found.state is None:
+            return found.sequence, Due()
+        due = next_due(found.state, found.stored)
         self._tat = max(self._tat, due.tat)
         return found.sequence, due
