@@ -23,7 +23,7 @@ BATCH = 600
 
 def command(kube: Kube, *words: str) -> list[str]:
     target = ("--kubeconfig", str(kube.kubeconfig), "--namespace", kube.namespace)
-    return [sys.executable, "-m", "millpond_cli.main", words[0], *target, *words[1:]]
+    return [sys.executable, "-m", "millpond_cli.main", *words, *target]
 
 
 def millpond(kube: Kube, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

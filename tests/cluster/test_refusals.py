@@ -64,6 +64,39 @@ def refusal(kube: Kube, manifest: Body) -> str:
         pytest.param(
             {"queue": {"weights": {"hgih": 5}}}, ["weights names a class that is not in classes"], id="weights"
         ),
+        pytest.param(
+            {"queue": {"weights": {"default": 0}}}, ["spec.queue.weights.default", "greater than"], id="a weight of 0"
+        ),
+        pytest.param(
+            {"queue": {"classes": ["a", "b"], "fairness": {"lanes": 500}}},
+            ["fairness.lanes times the number of classes must be at most 900", "lower lanes"],
+            id="lanes",
+        ),
+        *(
+            pytest.param({"rateLimit": limit}, ["spec.rateLimit", words], id=f"rate: {words}")
+            for limit, words in (
+                ({"rate": "fast"}, "must be a rate: a number, a slash and a time, such as 100/s, 5/m or 1/10s"),
+                ({"perKey": "0/s"}, "must be a rate"),
+                ({}, "say a rate, such as 100/s, or perKey"),
+                ({"perKey": "1/s", "burst": 5}, "burst belongs to rate: say it too"),
+            )
+        ),
+        pytest.param({"concurrencyLimits": {}}, ["spec.concurrencyLimits.perKey", "Required"], id="places"),
+        pytest.param(
+            {"concurrencyLimits": {"perKey": 1, "policy": "Drop"}},
+            ["spec.concurrencyLimits.policy", '"Queue", "CancelNewest", "CancelRunning"'],
+            id="policy",
+        ),
+        pytest.param({"timeouts": {"hard": "5 minutes"}}, ["spec.timeouts.hard", "must be a duration"], id="hard"),
+        pytest.param({"timeouts": {"soft": "1d"}}, ["spec.timeouts.soft", "must be a duration"], id="soft"),
+        pytest.param({"isolation": {"memoryLimit": "1GB"}}, ["must be an amount of memory"], id="memory"),
+        pytest.param({"results": {"ttl": "10ms"}}, ["spec.results.ttl", "must be at least 1s"], id="results"),
+        pytest.param({"results": {"inlineMax": "lots"}}, ["spec.results.inlineMax", "amount of memory"], id="inline"),
+        pytest.param(
+            {"deadLetter": {"retention": "800h"}},
+            ["spec.deadLetter.retention", "must be at most 720h (30 days)"],
+            id="letters for too long",
+        ),
     ],
 )
 def test_a_bad_pool_is_refused_with_a_sentence(kube: Kube, spec: dict[str, Any], words: list[str]) -> None:
@@ -95,6 +128,15 @@ def test_a_pool_with_a_long_name_is_refused(kube: Kube) -> None:
             {"ttlAfterFinished": "5m"}, {"ttlAfterFinished": None}, ["ttlAfterFinished cannot be"], id="ttl removed"
         ),
         pytest.param({}, {"retry": {"maxAttempts": 9}}, ["retry cannot be changed"], id="retry added"),
+        pytest.param({"uniqueKey": "a"}, {"uniqueKey": "b"}, ["uniqueKey cannot be changed"], id="unique key"),
+        pytest.param(
+            {"uniqueKey": "a", "unique": {"period": "1h"}},
+            {"unique": {"period": "2h"}},
+            ["unique cannot be changed"],
+            id="unique",
+        ),
+        pytest.param({}, {"concurrencyKey": "b"}, ["concurrencyKey cannot be changed"], id="concurrency key added"),
+        pytest.param({"timeout": "1m"}, {"timeout": "2m"}, ["timeout cannot be changed"], id="timeout"),
         pytest.param({}, {"args": [2]}, ["spec.args cannot be changed", "Create a new Task instead"], id="args"),
         pytest.param({}, {"kwargs": {"a": 1}}, ["spec.kwargs cannot be changed"], id="kwargs"),
         pytest.param({"cancel": True}, {"cancel": False}, ["cancel cannot be taken back"], id="cancel taken back"),
@@ -125,5 +167,29 @@ def test_two_megabytes_of_arguments_are_refused_with_their_bound(kube: Kube) -> 
     assert "262144" in said, said[:300]
 
 
-def test_a_task_of_unknown_shape_is_refused(kube: Kube) -> None:
-    assert "spec.handler" in refusal(kube, task_manifest("odd", "nowhere", handler="no spaces"))
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        pytest.param({"handler": "no spaces"}, ["spec.handler", "may hold only letters"], id="handler"),
+        pytest.param({"unique": {"period": "1h"}}, ["say uniqueKey too"], id="unique without a key"),
+        pytest.param(
+            {"uniqueKey": "a", "unique": {"onConflict": "Debounce"}},
+            ["Debounce needs notBefore: when the task is to run"],
+            id="debounce at once",
+        ),
+        pytest.param(
+            {"uniqueKey": "a", "unique": {"period": "1ms"}}, ["spec.unique.period", "at least 1s"], id="period"
+        ),
+        pytest.param(
+            {"uniqueKey": "a", "unique": {"states": ["Done"]}}, ["spec.unique.states[0]", '"Succeeded"'], id="states"
+        ),
+        *(
+            pytest.param({key: "größe"}, [f"spec.{key}", "must be a printable ASCII text"], id=key)
+            for key in ("uniqueKey", "concurrencyKey", "rateKey")
+        ),
+        pytest.param({"softTimeout": "soon"}, ["spec.softTimeout", "must be a duration"], id="soft timeout"),
+    ],
+)
+def test_a_task_that_cannot_be_is_refused_with_a_sentence(kube: Kube, spec: dict[str, Any], words: list[str]) -> None:
+    said = refusal(kube, task_manifest("odd", "nowhere", **spec))
+    assert all(word in said for word in words), said

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.eventually import eventually_sync
-from tests.support.kube import condition
+from tests.support.kube import Body, condition
 from tests.support.works import LONG, Works, moment, stale
 
 
@@ -40,17 +40,26 @@ def test_an_unknown_pool_keeps_the_task_pending_until_it_appears(works: Works, p
     works.reaches(f"{pool}-a", "Succeeded")
 
 
-def test_a_full_queue_keeps_the_task_pending_and_admits_it_later(works: Works, pool: str) -> None:
+def test_a_full_queue_keeps_tasks_pending_and_admits_the_oldest_first(works: Works, pool: str) -> None:
     works.make_pool(pool, queue={"maxDepth": 2})
     works.pool_is_ready(pool)
-    for number in range(4):
-        works.make_task(f"{pool}-{number}", pool, args=[number])
-    eventually_sync(lambda: phases(works, pool) == ["Pending", "Pending", "Queued", "Queued"], LONG, "two in, two out")
+    # By name the last comes first, so that nothing but their age can order them.
+    names = [f"{pool}-{number}" for number in reversed(range(6))]
+    for name in names:
+        works.make_task(name, pool)
+    wanted = ["Pending"] * 4 + ["Queued"] * 2
+    eventually_sync(lambda: phases(works, pool) == wanted, LONG, "two in, four out")
     waiting = [task["status"] for task in works.tasks_of(pool) if task["status"]["phase"] == "Pending"]
     assert {status["reason"] for status in waiting} == {"QueueFull"}
     assert "queue.maxDepth" in waiting[0]["message"]
     works.start_worker(pool)
-    assert stale(works.all_reach("Succeeded", pool, 4)) == []
+    ended = works.all_reach("Succeeded", pool, 6)
+    assert stale(ended) == []
+    assert [task["metadata"]["name"] for task in sorted(ended, key=started)] == names
+
+
+def started(task: Body) -> str:
+    return str(task["status"]["startedAt"])
 
 
 def phases(works: Works, pool: str) -> list[str]:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from millpond import App, Context, NonRetryable, Retry, RetryPolicy
+from millpond import App, Context, NonRetryable, Retry, RetryPolicy, SoftTimeout
 
 app = App()
 lean = App()
@@ -99,6 +99,21 @@ def attentive(ctx: Context, directory: str) -> str:
         time.sleep(0.02)
     (Path(directory) / "noticed").touch()
     return "stopped"
+
+
+@app.task("stubborn")
+def stubborn(ctx: Context, directory: str) -> str:
+    """Says how far it is, then waits at the gate whatever time it is told."""
+    note(directory, ctx)
+    ctx.progress(40, "of the corn")
+    while True:
+        try:
+            while not (Path(directory) / "open").exists():
+                time.sleep(0.02)
+        except SoftTimeout:
+            continue
+        else:
+            return "ground"
 
 
 @app.task("block")

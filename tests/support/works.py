@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from millpond_api import API_VERSION
+from millpond_api import API_VERSION, LABEL_POOL
 from millpond_api.lifecycle import TERMINAL
 
 from tests.support.eventually import eventually_sync
@@ -135,6 +135,21 @@ class Works:
             "http_port": 0,
         }
         return self.spawn(f"{pool}-{name}", "millpond.worker", ROOT, make_environment(known | settings))
+
+    def start_worker_of_pod(self, pool: str, **settings: Any) -> Process:
+        """A worker in the place of the pool's one pod, which no node runs: its name, and what the operator tells it."""
+
+        def look() -> Body:
+            pods = [body for body in self.kube.list("pods") if body["metadata"]["labels"].get(LABEL_POOL) == pool]
+            assert len(pods) == 1, pods
+            return pods[0]
+
+        pod = eventually_sync(look, LONG, f"the pod of {pool}", LOOK)
+        container = next(one for one in pod["spec"]["containers"] if one["name"] == "worker")
+        told = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+        name = pod["metadata"]["name"]
+        ours = make_environment({"worker": name, "http_port": 0} | settings)
+        return self.spawn(name, "millpond.worker", ROOT, told | ours)
 
     def spawn(
         self, name: str, module: str, cwd: Path, environment: dict[str, str], words: Iterable[str] = ()
