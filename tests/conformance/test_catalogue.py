@@ -2,6 +2,7 @@
 
 import pytest
 from millpond import App, ArgumentsNotSerializable, ArgumentsRefused, Context, TaskFailed
+from millpond_api import subjects
 
 from tests.support.bed import Bed
 
@@ -94,3 +95,18 @@ async def test_of_two_versions_side_by_side_either_signature_is_accepted(bed: Be
     await task.cancel()
     with pytest.raises(ArgumentsRefused):
         await bed.submit("h")
+
+
+async def test_what_a_new_template_forgot_is_announced_by_the_next_worker_that_has_the_same_handlers(bed: Bed) -> None:
+    """Within two minutes the server takes the second announcement for a copy of the first, which is purged."""
+
+    @bed.app.task("grind")
+    async def grind() -> None: ...
+
+    await bed.start_worker("w1")
+    await bed.until(lambda: known(bed, "grind"), "the catalogue")
+    forget = {"filter": subjects.catalogue(bed.queue.namespace, bed.queue.pool)}
+    await bed.transport.api(f"STREAM.PURGE.{subjects.STREAM_CATALOGUE}", forget)
+    assert not await known(bed, "grind")
+    await bed.start_worker("w2")
+    await bed.until(lambda: known(bed, "grind"), "the catalogue again")
