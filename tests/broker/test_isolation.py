@@ -87,7 +87,9 @@ async def test_a_crash_in_a_process_fails_one_attempt_and_not_the_worker(mill: M
 
 async def test_memory_beyond_the_limit_fails_the_attempt_and_not_the_worker(mill: Mill) -> None:
     worker = await mill.start("w1", app=APP, process_memory=64 << 20)
-    assert (await fail(mill, "process.crash", "memory")).type == "MemoryError"
+    failure = await fail(mill, "process.crash", "memory")
+    assert failure.type == "MemoryError"
+    assert "limit of 64 MiB: raise spec.isolation.memoryLimit" in failure.message
     assert worker.process.poll() is None
     assert (await call(mill, "process.whoami"))["attempt"] == 1
 

@@ -1,12 +1,13 @@
-"""Which cluster and which namespace a command speaks to: the same three options on every command.
+"""Options that several commands share: one parameter of the command, several options of the person.
 
-Owns the options `-n/--namespace`, `--context` and `--kubeconfig` and the decorator that puts them behind a command's
-own. It must not open a connection (`cluster` does), so that `--help` answers without a cluster.
+Owns the decorator that puts shared options behind a command's own, and the three of every command: which cluster and
+which namespace it speaks to (`-n/--namespace`, `--context`, `--kubeconfig`). It must not open a connection (`cluster`
+does), so that `--help` answers without a cluster.
 """
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -37,23 +38,34 @@ class Target:
     kubeconfig: str | None = None
 
 
-_SHARED = {"namespace": NamespaceOption, "context": ContextOption, "kubeconfig": KubeconfigOption}
+Command = Callable[..., None]
 
 
-def with_target(command: Callable[..., None]) -> Callable[..., None]:
-    """`command(target, …)` as a typer command whose `target` is filled from the three shared options."""
-    own = [p for p in inspect.signature(command).parameters.values() if p.name != "target"]
+def with_options(parameter: str, make: Callable[..., Any], options: Mapping[str, Any]) -> Callable[[Command], Command]:
+    """A typer command whose `parameter` is `make(…)` of these options (name and type; an option not given is None)."""
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in _SHARED.items()
+        for name, annotation in options.items()
     ]
 
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        command(Target(*(values.pop(name) for name in _SHARED)), **values)
+    def decorate(command: Command) -> Command:
+        own = [p for p in inspect.signature(command).parameters.values() if p.name != parameter]
 
-    # typer reads signature and annotations; without this it would follow __wrapped__ to the `target` parameter.
-    del run.__dict__["__wrapped__"]
-    run.__dict__["__signature__"] = inspect.Signature([*own, *shared])
-    run.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
-    return run
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            made = make(**{name: values.pop(name) for name in options})
+            command(**{parameter: made}, **values)
+
+        # typer reads signature and annotations; without this it would follow __wrapped__ to the parameter itself.
+        del run.__dict__["__wrapped__"]
+        run.__dict__["__signature__"] = inspect.Signature([*own, *shared])
+        run.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
+        return run
+
+    return decorate
+
+
+with_target = with_options(
+    "target", Target, {"namespace": NamespaceOption, "context": ContextOption, "kubeconfig": KubeconfigOption}
+)
+"""`command(target, …)`: its `target` is filled from the three options of every command."""

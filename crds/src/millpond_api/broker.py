@@ -37,145 +37,109 @@ class QueueConfig:
 
 def events_stream(storage: str = "file", replicas: int = 1, max_age: float = 7 * 86400.0) -> dict[str, Any]:
     """History, storage and feed in one; the last message of a subject is the state."""
-    return {
-        "name": subjects.STREAM_EVENTS,
-        "subjects": ["mp.events.>"],
-        "retention": "limits",
-        "discard": "old",
-        "storage": storage,
-        "num_replicas": replicas,
-        "max_msgs_per_subject": subjects.EVENTS_PER_TASK,
-        "max_age": int(max_age * NANOSECONDS),
-        "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
-        "allow_direct": True,
-        "republish": {"src": "mp.events.>", "dest": "mp.feed.>"},
-    }
+    return _shared_stream(
+        subjects.STREAM_EVENTS,
+        ["mp.events.>"],
+        (storage, replicas),
+        max_msgs_per_subject=subjects.EVENTS_PER_TASK,
+        max_age=_nanoseconds(max_age),
+        duplicate_window=_nanoseconds(DUPLICATE_WINDOW),
+        republish={"src": "mp.events.>", "dest": "mp.feed.>"},
+    )
 
 
 def delayed_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
     """Schedules wait here; when due, the server writes them to `mp.due.…`, which the pools' streams source."""
-    return {
-        "name": subjects.STREAM_DELAYED,
-        "subjects": ["mp.later.>", "mp.due.>"],
-        "retention": "limits",
-        "discard": "old",
-        "storage": storage,
-        "num_replicas": replicas,
-        "allow_msg_schedules": True,
-        "allow_atomic": True,
-        "allow_msg_ttl": True,
-        "allow_direct": True,
-        "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
-    }
+    return _shared_stream(
+        subjects.STREAM_DELAYED,
+        ["mp.later.>", "mp.due.>"],
+        (storage, replicas),
+        allow_msg_schedules=True,
+        allow_atomic=True,
+        allow_msg_ttl=True,
+        duplicate_window=_nanoseconds(DUPLICATE_WINDOW),
+    )
 
 
 def dead_stream(storage: str = "file", replicas: int = 1, max_age: float = 30 * 86400.0) -> dict[str, Any]:
     """Dead letters: the original message with its error, until somebody redrives or purges it, or its time is over."""
-    return {
-        "name": subjects.STREAM_DEAD,
-        "subjects": ["mp.dead.>"],
-        "retention": "limits",
-        "discard": "old",
-        "storage": storage,
-        "num_replicas": replicas,
-        "max_age": int(max_age * NANOSECONDS),
-        "allow_msg_ttl": True,
-        "allow_direct": True,
-        "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
-    }
+    return _shared_stream(
+        subjects.STREAM_DEAD,
+        ["mp.dead.>"],
+        (storage, replicas),
+        max_age=_nanoseconds(max_age),
+        allow_msg_ttl=True,
+        duplicate_window=_nanoseconds(DUPLICATE_WINDOW),
+    )
 
 
 def objects_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
     """What is too large for a message, in chunks that are stored as one atomic batch; each has a time to live."""
-    return {
-        "name": subjects.STREAM_OBJECTS,
-        "subjects": ["mp.objects.>"],
-        "retention": "limits",
-        "discard": "old",
-        "storage": storage,
-        "num_replicas": replicas,
-        "allow_msg_ttl": True,
-        "allow_atomic": True,
-        "allow_direct": True,
-    }
+    return _shared_stream(
+        subjects.STREAM_OBJECTS,
+        ["mp.objects.>"],
+        (storage, replicas),
+        allow_msg_ttl=True,
+        allow_atomic=True,
+    )
 
 
 def ledger_stream(storage: str = "file", replicas: int = 1, max_age: float = 7 * 86400.0) -> dict[str, Any]:
     """Scaling records of all pools, for explain and replay; a record is 2 to 4 KiB of JSON, so it is compressed."""
-    return {
-        "name": subjects.STREAM_LEDGER,
-        "subjects": ["mp.ledger.>"],
-        "retention": "limits",
-        "discard": "old",
-        "storage": storage,
-        "compression": "s2",
-        "num_replicas": replicas,
-        "max_msgs_per_subject": subjects.LEDGER_PER_POOL,
-        "max_age": int(max_age * NANOSECONDS),
-        "allow_direct": True,
-    }
+    return _shared_stream(
+        subjects.STREAM_LEDGER,
+        ["mp.ledger.>"],
+        (storage, replicas),
+        compression="s2",
+        max_msgs_per_subject=subjects.LEDGER_PER_POOL,
+        max_age=_nanoseconds(max_age),
+    )
 
 
 def history_stream(storage: str = "file", replicas: int = 1, max_age: float = 60 * 86400.0) -> dict[str, Any]:
     """What forecasts have learnt, one message a pool; that of a pool which is gone goes after two months."""
-    return {
-        "name": subjects.STREAM_HISTORY,
-        "subjects": ["mp.history.>"],
-        "retention": "limits",
-        "discard": "old",
-        "storage": storage,
-        "compression": "s2",
-        "num_replicas": replicas,
-        "max_msgs_per_subject": 1,
-        "max_age": int(max_age * NANOSECONDS),
-        "allow_direct": True,
-    }
+    return _shared_stream(
+        subjects.STREAM_HISTORY,
+        ["mp.history.>"],
+        (storage, replicas),
+        compression="s2",
+        max_msgs_per_subject=1,
+        max_age=_nanoseconds(max_age),
+    )
 
 
 def catalogue_stream(storage: str = "file", replicas: int = 1, max_age: float = 30 * 86400.0) -> dict[str, Any]:
     """Handlers of the pools, one message for each version of an app: also of a pool that is at zero just now."""
-    return {
-        "name": subjects.STREAM_CATALOGUE,
-        "subjects": ["mp.catalogue.>"],
-        "retention": "limits",
-        "discard": "old",
-        "storage": storage,
-        "compression": "s2",
-        "num_replicas": replicas,
-        "max_msgs_per_subject": 1,
-        "max_age": int(max_age * NANOSECONDS),
-        "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
-        "allow_direct": True,
-    }
+    return _shared_stream(
+        subjects.STREAM_CATALOGUE,
+        ["mp.catalogue.>"],
+        (storage, replicas),
+        compression="s2",
+        max_msgs_per_subject=1,
+        max_age=_nanoseconds(max_age),
+        duplicate_window=_nanoseconds(DUPLICATE_WINDOW),
+    )
 
 
 def limits_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
     """The state of rates, places and unique keys: one message each, changed by compare-and-set, gone by its own TTL."""
-    return {
-        "name": subjects.STREAM_LIMITS,
-        "subjects": ["mp.limits.>"],
-        "retention": "limits",
-        "discard": "old",
-        "storage": storage,
-        "num_replicas": replicas,
-        "max_msgs_per_subject": 1,
-        "allow_msg_ttl": True,
-        "allow_direct": True,
-    }
+    return _shared_stream(
+        subjects.STREAM_LIMITS,
+        ["mp.limits.>"],
+        (storage, replicas),
+        max_msgs_per_subject=1,
+        allow_msg_ttl=True,
+    )
 
 
 def parked_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
     """Tasks that wait for a place of their concurrency key, a line for each: whoever frees a place moves the first."""
-    return {
-        "name": subjects.STREAM_PARKED,
-        "subjects": ["mp.parked.>"],
-        "retention": "limits",
-        "discard": "old",
-        "storage": storage,
-        "num_replicas": replicas,
-        "duplicate_window": int(DUPLICATE_WINDOW * NANOSECONDS),
-        "allow_direct": True,
-    }
+    return _shared_stream(
+        subjects.STREAM_PARKED,
+        ["mp.parked.>"],
+        (storage, replicas),
+        duplicate_window=_nanoseconds(DUPLICATE_WINDOW),
+    )
 
 
 def shared_streams(storage: str = "file", replicas: int = 1) -> tuple[dict[str, Any], ...]:
@@ -194,6 +158,25 @@ def shared_streams(storage: str = "file", replicas: int = 1) -> tuple[dict[str, 
     return tuple(make(storage, replicas) for make in makers)
 
 
+def _shared_stream(name: str, takes: list[str], kept: tuple[str, int], **more: Any) -> dict[str, Any]:
+    """A stream of all pools that takes these subjects; `kept`: storage and replicas; `more`: what sets it apart."""
+    storage, replicas = kept
+    return {
+        "name": name,
+        "subjects": takes,
+        "retention": "limits",
+        "discard": "old",
+        "storage": storage,
+        "num_replicas": replicas,
+        "allow_direct": True,
+        **more,
+    }
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * NANOSECONDS)
+
+
 def pool_stream(queue: QueueConfig) -> dict[str, Any]:
     """The pool's work queue. `max_msgs` with discard=new makes the bound the server's: a full queue refuses."""
     ns, pool = queue.namespace, queue.pool
@@ -205,8 +188,8 @@ def pool_stream(queue: QueueConfig) -> dict[str, Any]:
         "storage": queue.storage,
         "num_replicas": queue.replicas,
         "max_msgs": queue.max_depth,
-        "max_age": int(queue.max_age * NANOSECONDS),
-        "duplicate_window": int(min(DUPLICATE_WINDOW, queue.max_age or DUPLICATE_WINDOW) * NANOSECONDS),
+        "max_age": _nanoseconds(queue.max_age),
+        "duplicate_window": _nanoseconds(min(DUPLICATE_WINDOW, queue.max_age or DUPLICATE_WINDOW)),
         "allow_direct": True,
         "allow_atomic": True,
         "republish": {
@@ -234,7 +217,7 @@ def class_consumer(queue: QueueConfig, task_class: str) -> dict[str, Any]:
 
 def lane_consumer(queue: QueueConfig, task_class: str, lane: str) -> dict[str, Any]:
     """The consumer of one lane: made by the first worker that finds a task there, ended by the server when idle."""
-    return _consumer(queue, task_class, lane) | {"inactive_threshold": int(LANE_IDLE * NANOSECONDS)}
+    return _consumer(queue, task_class, lane) | {"inactive_threshold": _nanoseconds(LANE_IDLE)}
 
 
 def _consumer(queue: QueueConfig, task_class: str, lane: str) -> dict[str, Any]:
@@ -242,7 +225,7 @@ def _consumer(queue: QueueConfig, task_class: str, lane: str) -> dict[str, Any]:
         "durable_name": subjects.consumer(task_class, lane),
         "deliver_policy": "all",
         "ack_policy": "explicit",
-        "ack_wait": int(queue.lease * NANOSECONDS),
+        "ack_wait": _nanoseconds(queue.lease),
         "max_deliver": -1,
         "max_ack_pending": 100_000,
         "max_waiting": 10_000,

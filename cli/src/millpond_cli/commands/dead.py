@@ -6,7 +6,7 @@
 
 from collections import Counter
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from millpond_api.events import utc_now
@@ -16,38 +16,60 @@ from millpond_cli.deadletters import purge as throw_away
 from millpond_cli.deadletters import redrive as put_back
 from millpond_cli.errors import CliError
 from millpond_cli.manifests import parse_seconds
-from millpond_cli.options import NatsOption, Target, with_target
+from millpond_cli.options import NatsOption, Target, with_options, with_target
 from millpond_cli.output import print_json, print_table, say
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: tasks that will not be tried again by themselves.")
 
-PoolOption = Annotated[str, typer.Option("--pool", help="Only of this pool.")]
-HandlerOption = Annotated[str, typer.Option("--handler", help="Only of this handler; * and ? stand for any text.")]
-ErrorOption = Annotated[str, typer.Option("--error", help="Only with this error, such as TimeoutError; * and ?.")]
-OlderOption = Annotated[str, typer.Option("--older", help="Only those that died longer ago, such as 2h.")]
-NewerOption = Annotated[str, typer.Option("--newer", help="Only those that died since then, such as 2h.")]
+PoolOption = Annotated[str | None, typer.Option("--pool", help="Only of this pool.")]
+HandlerOption = Annotated[
+    str | None, typer.Option("--handler", help="Only of this handler; * and ? stand for any text.")
+]
+ErrorOption = Annotated[
+    str | None, typer.Option("--error", help="Only with this error, such as TimeoutError; * and ?.")
+]
+OlderOption = Annotated[str | None, typer.Option("--older", help="Only those that died longer ago, such as 2h.")]
+NewerOption = Annotated[str | None, typer.Option("--newer", help="Only those that died since then, such as 2h.")]
 TasksArgument = Annotated[list[str] | None, typer.Argument(metavar="TASK...", help="Task ids, or names of Tasks.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Every one of the namespace.")]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Only print which ones it would be.")]
 
 
+def _make_which(**given: Any) -> Which:
+    for name in ("older", "newer"):
+        given[name] = parse_seconds(given[name], f"--{name}") if given[name] else None
+    given["tasks"] = tuple(given["tasks"] or ())
+    return Which(**{name: value for name, value in given.items() if value is not None})
+
+
+with_letters = with_options(
+    "which",
+    _make_which,
+    {
+        "tasks": TasksArgument,
+        "pool": PoolOption,
+        "handler": HandlerOption,
+        "error": ErrorOption,
+        "older": OlderOption,
+        "newer": NewerOption,
+    },
+)
+"""`command(…, which)`: which letters are meant, from the same argument and options in each command."""
+
+
 @app.command("list")
 @with_target
+@with_letters
 def list_letters(
     target: Target,
-    tasks: TasksArgument = None,
-    pool: PoolOption = "",
-    handler: HandlerOption = "",
-    error: ErrorOption = "",
-    older: OlderOption = "",
-    newer: NewerOption = "",
+    which: Which,
     output: Annotated[str, typer.Option("-o", "--output", help="json: everything, as a list.")] = "",
     nats: NatsOption = "",
 ) -> None:
     """List dead letters, oldest first."""
     if output not in ("", "json"):
         raise CliError(f"-o {output}: there is json")
-    letters = read_letters(Place(target, nats), _which(tasks, pool, (handler, error), (older, newer)))
+    letters = read_letters(Place(target, nats), which)
     if output:
         print_json([asdict(letter) for letter in letters])
     else:
@@ -59,11 +81,11 @@ def list_letters(
 def show(
     target: Target,
     task: Annotated[str, typer.Argument(help="Task id, or name of a Task.")],
-    pool: PoolOption = "",
+    pool: PoolOption = None,
     nats: NatsOption = "",
 ) -> None:
     """Show one dead letter: error, traceback, arguments, and how the workers ended that it took with it."""
-    letter = read_letter(Place(target, nats), Which(pool=pool, tasks=(task,)))
+    letter = read_letter(Place(target, nats), Which(pool=pool or "", tasks=(task,)))
     object_name = f" (Task {letter.object})" if letter.object else ""
     print(f"task      {letter.task}{object_name}")
     print(f"pool      {letter.pool}\nhandler   {letter.handler}")
@@ -78,26 +100,22 @@ def show(
 
 @app.command("redrive")
 @with_target
+@with_letters
 def redrive(
     target: Target,
-    tasks: TasksArgument = None,
-    pool: PoolOption = "",
-    handler: HandlerOption = "",
-    error: ErrorOption = "",
-    older: OlderOption = "",
-    newer: NewerOption = "",
+    which: Which,
     every: AllOption = False,
     dry_run: DryOption = False,
     nats: NatsOption = "",
 ) -> None:
     """Put dead letters back into their queues, with a full set of attempts and their history."""
-    which = _chosen(_which(tasks, pool, (handler, error), (older, newer)), every, "redrive")
+    _check_chosen(which, every, "redrive")
     place = Place(target, nats)
     if dry_run:
         _print(read_letters(place, which))
         return
     done = put_back(place, which)
-    _check_named(tasks or [], [letter for letter, _, _ in done])
+    _check_named(which, [letter for letter, _, _ in done])
     refused = [(letter, why) for letter, what, why in done if what == "refused"]
     for letter, why in refused:
         say(f"{letter.object or letter.task}: {why}")
@@ -112,46 +130,33 @@ def redrive(
 
 @app.command("purge")
 @with_target
+@with_letters
 def purge(
     target: Target,
-    tasks: TasksArgument = None,
-    pool: PoolOption = "",
-    handler: HandlerOption = "",
-    error: ErrorOption = "",
-    older: OlderOption = "",
-    newer: NewerOption = "",
+    which: Which,
     every: AllOption = False,
     dry_run: DryOption = False,
     nats: NatsOption = "",
 ) -> None:
     """Throw dead letters away for good; what the tasks' logs say stays."""
-    which = _chosen(_which(tasks, pool, (handler, error), (older, newer)), every, "purge")
+    _check_chosen(which, every, "purge")
     place = Place(target, nats)
     if dry_run:
         _print(read_letters(place, which))
         return
     gone = throw_away(place, which)
-    _check_named(tasks or [], gone)
+    _check_named(which, gone)
     print(f"{len(gone)} purged")
 
 
-def _which(tasks: list[str] | None, pool: str, kind: tuple[str, str], ages: tuple[str, str]) -> Which:
-    """The options as what they mean: `kind` is handler and error, `ages` are --older and --newer."""
-    older, newer = (
-        parse_seconds(text, option) if text else None for text, option in zip(ages, ("--older", "--newer"), strict=True)
-    )
-    return Which(pool, *kind, older, newer, tuple(tasks or ()))
-
-
-def _chosen(which: Which, every: bool, verb: str) -> Which:
+def _check_chosen(which: Which, every: bool, verb: str) -> None:
     if every == which.narrows:
         raise CliError(f"say which to {verb}: TASK..., --pool, --handler, --error, --older, --newer, or --all alone")
-    return which
 
 
-def _check_named(tasks: list[str], found: list[Letter]) -> None:
+def _check_named(which: Which, found: list[Letter]) -> None:
     there = {name for letter in found for name in (letter.task, letter.object)}
-    missing = [name for name in tasks if name not in there]
+    missing = [name for name in which.tasks if name not in there]
     if missing:
         raise CliError(f"{', '.join(missing)}: no dead letter of that name; `millpond dead list` shows what there is")
 

@@ -14,7 +14,7 @@ import queue
 import resource
 import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import DupFd
 from pathlib import Path
@@ -135,6 +135,17 @@ def resource_size(field: str, pid: int | str = "self") -> int:
     return 0
 
 
+def name_limit(ended: Ended, memory: int) -> Ended:
+    """Python's own MemoryError says nothing; one under a limit (bytes) says which, and where it is set."""
+    error = ended.error
+    if not memory or error is None or error.type != "MemoryError" or error.message:
+        return ended
+    why = (
+        f"the process needed more than its memory limit of {memory / 2**20:,.0f} MiB: raise spec.isolation.memoryLimit"
+    )
+    return replace(ended, error=error.model_copy(update={"message": why}))
+
+
 class _Child:
     """Two threads: `listen` hears the parent, `work` runs handlers on the main one."""
 
@@ -195,7 +206,7 @@ class _Child:
             ended = ended or make_ended(late)
         with self._lock:
             self._number = 0
-        return ended
+        return name_limit(ended, self._plan.memory)
 
     def _call(self, job: Job, context: Context) -> Ended:
         if not job.handler.is_async:
