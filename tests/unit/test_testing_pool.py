@@ -189,6 +189,23 @@ async def test_a_lease_that_runs_out_under_a_running_handler_costs_no_second_run
         assert [event.state for event in await pool.log(task)] == ["Running", "Succeeded"]
 
 
+async def test_a_client_that_a_handler_cut_off_comes_back_after_that_handlers_worker_died() -> None:
+    app = App()
+
+    @app.task("outage")
+    async def outage() -> None:
+        pool.server.stop()
+        await asyncio.sleep(3600)
+
+    async with Pool(app) as pool:
+        task = await pool.submit("outage")
+        await pool.until(lambda: not pool.transport.connected, "the outage")
+        pool.crash("w1")
+        pool.server.start()
+        await pool.until(lambda: pool.transport.connected, "the client's return")
+        assert await task.cancel()
+
+
 async def test_an_unknown_step_is_refused_and_names_those_there_are() -> None:
     async with Pool(app, workers=0) as pool:
         with pytest.raises(ValueError, match=", ".join(STEPS)):

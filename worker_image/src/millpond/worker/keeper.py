@@ -59,11 +59,14 @@ class Keeper:
     async def _main(self) -> None:
         work = asyncio.gather(self._keep(), self._tick())
         stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            work.result()
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        try:
+            await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            work.cancel()
+            stopping.cancel()
+            await asyncio.gather(work, stopping, return_exceptions=True)
 
     async def _keep(self) -> None:
         hooks = Hooks(reconnected=self._hurry)

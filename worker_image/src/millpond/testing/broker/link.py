@@ -6,6 +6,7 @@ thread-safe calls. Callbacks run one after the other for each subscription, as n
 """
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -99,6 +100,8 @@ class MemoryLink:
         self._held: deque[Callable[[], None]] = deque()
         self._options: dict[str, Any] = {}
         self._coming_back: asyncio.Task[None] | None = None
+        # Whoever ends the connection may be another worker's handler, and must not take the way back with it.
+        self._context = contextvars.copy_context()
 
     # ---- what the transport calls
 
@@ -164,7 +167,7 @@ class MemoryLink:
         if not self.is_connected:
             return
         self._leave()
-        self._coming_back = self._loop.create_task(self._come_back())
+        self._coming_back = self._loop.create_task(self._come_back(), context=self._context)
 
     def resume(self) -> None:
         """What was held passes now."""
