@@ -12,7 +12,7 @@ UV := $(shell command -v uv 2>/dev/null || echo $(MILLPOND_CACHE)/uv-$(UV_VERSIO
 RUN := $(UV) run --frozen --no-sync
 
 .PHONY: help setup demo demo-down test test-unit test-broker test-cluster test-system verify generate format \
-	bench bench-faults bench-queue bench-reaction bench-scale bench-simulate bench-storm cluster-up cluster-down cluster-load images
+	bench bench-faults bench-queue bench-queue-profile bench-reaction bench-scale bench-simulate bench-storm cluster-up cluster-down cluster-load images
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -58,8 +58,11 @@ bench-reaction: setup ## Millpond and the real KEDA side by side: 0→1, 0→20,
 bench-faults: setup ## 1,000 tasks each under kills at every step, OOM, blocked loops, held GILs, a killed server, two owners (15 min)
 	@$(RUN) python -m bench.faults $(ARGS)
 
-bench-queue: setup ## No-op tasks with results through one worker, beside taskiq, faststream, arq, dramatiq, celery, pgqueuer (15 min)
+bench-queue: setup ## No-op tasks with results through one worker, beside taskiq, faststream, arq, dramatiq, celery, pgqueuer (11 min)
 	@UV=$(UV) $(RUN) python -m bench.queue $(ARGS)
+
+bench-queue-profile: setup ## Where the CPU of a no-op task goes in Millpond's worker (1 min)
+	@UV=$(UV) $(RUN) python -m bench.queue.profile $(ARGS)
 
 bench-simulate: setup ## The simulator's tables and plots in docs/scaling.md (30 s; needs no cluster)
 	@$(RUN) python -m bench.simulate $(ARGS)

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from bench.ground import Facts
-from bench.queue.model import QueueResult
-from bench.queue.page import describe
+from bench.queue.model import QueueProfile, QueueResult
+from bench.queue.page import describe, describe_profile
 from bench.reaction import Reactions, make_goal_lines, make_reaction_table
 from bench.scenarios import KEDAS, LAG_PER_WORKER, MOST
 from bench.storm import Storm, make_storm_table
@@ -63,6 +63,13 @@ same order and with the same confirmations, and does nothing else: what the prot
 goal if it keeps results; the second table says what each has on disk when it answers, and what it keeps.
 """
 
+PROFILE = """### Where a task's CPU goes
+
+Millpond's worker under no-op tasks. CPU by thread is the kernel's count (the round with the least); the split of the
+main thread is by samples of who holds the interpreter, whose innermost frame with a kind of its own says what it is.
+The worker's threads take turns at one interpreter, so their sum bounds its rate; the server has a core of its own.
+"""
+
 
 def make_page(folder: Path) -> str:
     """The page from the results that lie in the folder."""
@@ -78,6 +85,8 @@ def make_page(folder: Path) -> str:
     if (file := folder / "queue.json").exists():
         queue = QueueResult.model_validate_json(file.read_bytes())
         parts += [QUEUE, describe(queue) + "\n"]
+    if (file := folder / "queue-profile.json").exists():
+        parts += [PROFILE, describe_profile(QueueProfile.model_validate_json(file.read_bytes())) + "\n"]
     return "\n".join(parts)
 
 

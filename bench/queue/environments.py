@@ -20,14 +20,19 @@ PEERS = Path(__file__).parent / "peers"
 
 def find_python(contender: Contender) -> str:
     """The interpreter that runs a contender's program."""
-    if not contender.requirements:
-        return sys.executable
-    lock = PEERS / "requirements" / f"{contender.requirements}.txt"
+    return (
+        str(find_environment(contender.requirements) / "bin" / "python") if contender.requirements else sys.executable
+    )
+
+
+def find_environment(requirements: str) -> Path:
+    """The folder of the environment that this lock file describes, made when it is first asked for."""
+    lock = PEERS / "requirements" / f"{requirements}.txt"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
-    folder = cache_root() / "bench" / f"{contender.requirements}-{digest}"
+    folder = cache_root() / "bench" / f"{requirements}-{digest}"
     if not folder.exists():
         _make(folder, lock)
-    return str(folder / "bin" / "python")
+    return folder
 
 
 def read_version(contender: Contender) -> str:

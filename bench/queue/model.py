@@ -63,6 +63,18 @@ class QueueResult(BaseModel):
     """Rounds that came to no figure, with the reason."""
 
 
+MAIN, SERVER = "main thread", "nats-server"
+
+
+class QueueProfile(BaseModel):
+    """Where a no-op task's CPU goes: microseconds a task by thread (and of the server), shares of the main thread."""
+
+    machine: Machine
+    tasks: int
+    threads: dict[str, float]
+    kinds: list[tuple[str, float]]
+
+
 def rates(result: QueueResult) -> dict[str, float]:
     """The middle of each contender's rounds, tasks a second."""
     names = dict.fromkeys(one.contender for one in result.rounds)

@@ -1,8 +1,9 @@
 """The section of the queue benchmark: its tables, its goals and what it was measured on, from a result. Pure."""
 
 from bench.figures import make_table
+from bench.machine import Machine
 from bench.queue.contenders import MILLPOND, PEERS, RAW, RAW_PROTOCOL, Contender
-from bench.queue.model import QueueResult, cpu_per_task, rates
+from bench.queue.model import MAIN, SERVER, QueueProfile, QueueResult, cpu_per_task, rates
 
 TIMES_THE_BEST_PEER = 1.5
 SHARE_OF_RAW = 0.6
@@ -11,13 +12,25 @@ SHARE_OF_RAW = 0.6
 def describe(result: QueueResult) -> str:
     """Tables, goals, machine."""
     goals = "\n".join(f"* {line}" for line in make_goal_lines(result))
-    machine = result.machine
-    facts = (
+    parts = [make_rate_table(result), goals, make_durability_table(result), _say_machine(result.machine)]
+    return "\n\n".join([*parts, result.machine.note] if result.machine.note else parts)
+
+
+def describe_profile(profile: QueueProfile) -> str:
+    """Threads, then what the main thread does; each in microseconds of CPU a task."""
+    threads = [one for one in sorted(profile.threads.items(), key=lambda one: -one[1]) if one[0] != SERVER]
+    rows = [[name, f"{micros:.1f}"] for name, micros in [*threads, (SERVER, profile.threads.get(SERVER, 0.0))]]
+    main = profile.threads[MAIN]
+    inside = [[kind, f"{share * main:.1f}", f"{share:.0%}"] for kind, share in profile.kinds]
+    tables = [make_table(["CPU of", "µs a task"], rows), make_table([f"of the {MAIN}", "µs a task", "share"], inside)]
+    return "\n\n".join([*tables, _say_machine(profile.machine)])
+
+
+def _say_machine(machine: Machine) -> str:
+    return (
         f"`{machine.command}` on {machine.at} at {machine.commit}: {machine.machine}, "
         f"load {machine.load[0]:.1f} → {machine.load[1]:.1f}."
     )
-    parts = [make_rate_table(result), goals, make_durability_table(result), facts, machine.note]
-    return "\n\n".join(part for part in parts if part)
 
 
 def make_rate_table(result: QueueResult) -> str:
@@ -67,6 +80,12 @@ def make_goal_lines(result: QueueResult) -> list[str]:
     if RAW_PROTOCOL.name in found:
         share = ours / found[RAW_PROTOCOL.name]
         lines.append(f"beside: {share:.0%} of the loop that stores and confirms the same by hand")
+    worker, server = cpu_per_task(result, MILLPOND.name)
+    if worker:
+        lines.append(
+            f"bound: one interpreter at {worker:.0f} µs a task does at most {1e6 / worker:,.0f} tasks/s, and did "
+            f"{ours * worker / 1e6:.0%} of that; the server beside it was busy for {ours * server / 1e6:.0%} of a core"
+        )
     if other := _fastest(found, keeps=False):
         times = ours / found[other.name]
         lines.append(f"beside: {times:.2f} × the fastest peer that keeps no results ({other.name})")

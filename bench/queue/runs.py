@@ -74,15 +74,14 @@ class Site:
 def measure_rate(contender: Contender, tasks: int) -> Round:
     """All tasks wait already when the worker starts."""
     tasks = max(500, int(tasks * contender.tasks_share))
-    with _site(contender, tasks) as site:
-        _call(site, "submit")
+    with submitted(contender, tasks) as site:
         # What the server does until the first task starts, it does for all of them: it counts.
         server_before = _cpu_of_tree(site.server.pid)
-        with _worker(site) as worker:
+        with working(site) as worker:
             eventually_sync(lambda: _alive(site, worker) and site.first.exists(), LIMIT, "the first task", 0.01)
             first = json.loads(site.first.read_text())
             eventually_sync(lambda: _alive(site, worker) and site.meter.exists(), LIMIT, "the last task", 0.01)
-            eventually_sync(lambda: _is_stored(site), LIMIT, f"all results of {contender.name}", 0.01)
+            eventually_sync(lambda: is_stored(site), LIMIT, f"all results of {contender.name}", 0.01)
             seconds = time.monotonic() - first["first"]
             worker_cpu = _cpu_of_tree(worker.pid) - first["cpu"]
             server_cpu = _cpu_of_tree(site.server.pid) - server_before
@@ -91,11 +90,19 @@ def measure_rate(contender: Contender, tasks: int) -> Round:
 
 def measure_latency(contender: Contender, rate: float, seconds: float) -> Latency:
     """A steady stream of tasks for a worker that is warm."""
-    with _site(contender, int(rate * seconds) + 1) as site, _worker(site) as worker:
+    with _site(contender, int(rate * seconds) + 1) as site, working(site) as worker:
         _call(site, "paced", rate)
         eventually_sync(lambda: _alive(site, worker) and site.meter.exists(), LIMIT, "the last task", 0.05)
         waits = json.loads(site.meter.read_text())["waits"]
     return make_latency(contender.name, rate, waits)
+
+
+@contextlib.contextmanager
+def submitted(contender: Contender, tasks: int) -> Iterator[Site]:
+    """A new server on which all tasks wait."""
+    with _site(contender, tasks) as site:
+        _call(site, "submit")
+        yield site
 
 
 @contextlib.contextmanager
@@ -119,7 +126,7 @@ def _call(site: Site, role: str, rate: float = 0.0) -> None:
 
 
 @contextlib.contextmanager
-def _worker(site: Site) -> Iterator["subprocess.Popen[bytes]"]:
+def working(site: Site) -> Iterator["subprocess.Popen[bytes]"]:
     """The worker, as a group of processes of its own that is killed at the end: what it did is stored or counts not."""
     with (site.directory / "worker.log").open("wb") as log:
         process = subprocess.Popen(
@@ -140,7 +147,7 @@ def _alive(site: Site, worker: "subprocess.Popen[bytes]") -> bool:
     return True
 
 
-def _is_stored(site: Site) -> bool:
+def is_stored(site: Site) -> bool:
     """Whether every question has its answer: the queue is empty, the results are there."""
     for question, factor, offset in site.contender.done:
         found, wanted = site.server.ask(question), factor * site.tasks + offset

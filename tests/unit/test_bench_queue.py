@@ -6,8 +6,9 @@ from bench.machine import Machine
 from bench.queue.contenders import CONTENDERS, MILLPOND, PEERS, RAW, RAW_PROTOCOL
 from bench.queue.environments import PEERS as PROGRAMS
 from bench.queue.environments import read_version
-from bench.queue.model import Entry, QueueResult, Round, cpu_per_task, make_latency, rates
-from bench.queue.page import describe, make_goal_lines
+from bench.queue.model import Entry, QueueProfile, QueueResult, Round, cpu_per_task, make_latency, rates
+from bench.queue.page import describe, describe_profile, make_goal_lines
+from bench.queue.profile import REST, classify
 
 
 def result(**speeds: list[float]) -> QueueResult:
@@ -39,7 +40,7 @@ def test_a_rate_is_that_of_the_middle_round_whatever_the_outliers_did() -> None:
 @pytest.mark.parametrize(("peer", "raw", "verdicts"), [(100, 200, "held held"), (101, 300, "**missed** **missed**")])
 def test_a_goal_is_held_only_by_the_measured_ratio(peer: float, raw: float, verdicts: str) -> None:
     lines = make_goal_lines(result(millpond=[150], raw=[raw], arq=[peer]))
-    assert " ".join(line.split(":")[0] for line in lines) == verdicts
+    assert " ".join(line.split(":")[0] for line in lines if "the goal is" in line) == verdicts
 
 
 def test_the_raw_loop_is_no_peer() -> None:
@@ -72,3 +73,32 @@ def test_every_contender_has_its_program_and_its_version_pinned(contender: objec
     assert contender in (MILLPOND, RAW, RAW_PROTOCOL, *PEERS)
     assert (PROGRAMS / contender.program).exists()  # type: ignore[attr-defined]
     assert bool(read_version(contender)) == (contender in PEERS)  # type: ignore[arg-type]
+
+
+def test_a_sample_belongs_to_the_innermost_frame_that_has_a_kind_and_other_threads_to_none() -> None:
+    main = "thread (7): MainThread;main (millpond/worker/__main__.py:54);run (uvloop/__init__.py:1)"
+    found = classify(
+        f"{main};run (millpond/worker/attempt.py:9);_collect (millpond/transport.py:5);helper (other/thing.py:1) 6\n"
+        f"{main};writelines (asyncio/transport.py:3) 3\n"
+        f"{main} 1\n"
+        "thread (8): millpond-async-handlers-0;_run (millpond/worker/hosts.py:5) 90\n"
+    )
+    assert found == [("requests and their answers", 0.6), ("NATS' frames in and out, the socket", 0.3), (REST, 0.1)]
+
+
+def test_the_profile_says_shares_of_the_main_thread_in_microseconds() -> None:
+    machine = result(millpond=[1]).machine
+    profile = QueueProfile(
+        machine=machine,
+        tasks=10,
+        threads={"nats-server": 40.0, "main thread": 90.0},
+        kinds=[(REST, 0.5)],
+    )
+    page = describe_profile(profile)
+    assert "| 45.0 " in page
+    assert page.index("main thread") < page.index("nats-server")
+
+
+def test_the_bound_is_the_workers_cpu() -> None:
+    lines = make_goal_lines(result(millpond=[2500]))
+    assert "at 200 µs a task does at most 5,000 tasks/s, and did 50% of that" in lines[0]
