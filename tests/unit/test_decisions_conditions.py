@@ -85,6 +85,12 @@ def test_ready_and_degraded(seen: PoolFacts, ready: tuple[bool, str], degraded: 
     assert set(told) == {"Ready", "Scaling", "Degraded", "Paused", "HandlerMissing"}
 
 
+def test_trouble_with_a_worker_does_not_hide_what_is_wrong_in_the_spec() -> None:
+    seen = facts(desired=1, current=1, trouble=("ErrImagePull", "no such image"), mistakes=("schedule x", "schedule y"))
+    found = {fact.type: fact for fact in decide_pool_facts(seen)}["Degraded"]
+    assert (found.reason, found.message) == ("ErrImagePull", "no such image; schedule x; schedule y")
+
+
 def test_scaling_tells_the_decision_while_the_number_differs() -> None:
     told = {f.type: f for f in decide_pool_facts(facts(desired=3, current=1, decision_reason="ScaleUp"))}
     assert (told["Scaling"].holds, told["Scaling"].reason) == (True, "ScaleUp")

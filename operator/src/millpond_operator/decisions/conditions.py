@@ -94,12 +94,12 @@ def _limited(seen: PoolFacts) -> list[Fact]:
 
 
 def _degraded(seen: PoolFacts) -> Fact:
-    """Trouble with workers comes before mistakes in the spec: it is the nearer reason why nothing runs."""
-    if seen.trouble:
-        return Fact("Degraded", True, *seen.trouble)
-    if seen.mistakes:
-        return Fact("Degraded", True, "ScheduleIgnored", "; ".join(seen.mistakes))
-    return Fact("Degraded", False, "AllWell")
+    """Trouble with workers comes before mistakes in the spec, as the nearer reason why nothing runs, and hides none."""
+    said = [seen.trouble] if seen.trouble else []
+    said += [("ScheduleIgnored", mistake) for mistake in seen.mistakes]
+    if not said:
+        return Fact("Degraded", False, "AllWell")
+    return Fact("Degraded", True, said[0][0], "; ".join(text for _, text in said))
 
 
 def say_decision(decision: Decision | None, order: Decision | None) -> tuple[str, str]:
