@@ -70,13 +70,19 @@ async def apace(submit):
     """The same for a client with `await submit(moment)`: what is due goes out together, as a busy server's would."""
     import asyncio
 
+    await apace_many(lambda moment, count: asyncio.gather(*(submit(moment) for _ in range(count))))
+
+
+async def apace_many(submit_many):
+    """The same for a client that submits several at once: `await submit_many(moment, count)`."""
+    import asyncio
+
     rate = float(os.environ["BENCH_RATE"])
     begun, number = time.monotonic(), 0
     while number < TASKS - 1:
         due = min(TASKS - 1, int((time.monotonic() - begun) * rate) + 1)
         if due > number:
-            now = time.monotonic()
-            await asyncio.gather(*(submit(now) for _ in range(due - number)))
+            await submit_many(time.monotonic(), due - number)
             number = due
         await asyncio.sleep(0.001)
 

@@ -26,18 +26,14 @@ async def submit() -> None:
 
 
 async def paced() -> None:
-    import asyncio
-
     queries = await connect()
-    lock = asyncio.Lock()
 
-    async def one(sent: float) -> None:
-        # One connection takes one statement at a time.
-        async with lock:
-            await queries.enqueue("noop", b"%r" % sent)
+    async def many(sent: float, count: int) -> None:
+        # One connection takes one statement at a time, of as many rows as are due.
+        await queries.enqueue(["noop"] * count, [b"%r" % sent] * count, [0] * count)
 
-    await meter.await_first(one)
-    await meter.apace(one)
+    await meter.await_first(lambda sent: many(sent, 1))
+    await meter.apace_many(many)
 
 
 async def prepare() -> None:

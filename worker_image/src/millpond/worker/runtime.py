@@ -232,10 +232,11 @@ class Worker:
         intake = self.intake
         if intake is None:
             return
-        if self.board.state in (WorkerState.IDLE, WorkerState.BUSY):
-            busy = intake.busy > 0
+        state, busy = self.board.state, intake.busy > 0
+        # Twice for every task: a worker that stays busy has nothing to announce.
+        if state is (WorkerState.IDLE if busy else WorkerState.BUSY):
             self.announcer.change(WorkerState.BUSY if busy else WorkerState.IDLE, "SlotTaken" if busy else "SlotsFree")
-        elif self.board.state == WorkerState.DRAINING and intake.idle and not self._stop.is_set():
+        elif state is WorkerState.DRAINING and intake.idle and not self._stop.is_set():
             # The process stays: Kubernetes ends it, and a container that ends by itself would be started again.
             self.announcer.change(WorkerState.STOPPED, "Drained", "nothing runs any more; waiting to be removed")
         if intake.free:
