@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from millpond_api.v1alpha1.attempts import RetryRule
 from millpond_api.v1alpha1.common import CEL, PRESERVE, Condition, Duration, Model, Timestamp, at_least, rule
 from millpond_api.v1alpha1.limits import KEY_CEL
-from millpond_api.v1alpha1.workerpool import RetryRule
 
 MAX_ARGUMENT_TEXT = 262144
 
