@@ -179,3 +179,19 @@ def read_event(sequence: int, body: bytes) -> TaskEvent | None:
 _UNREAD = TaskEvent(
     state=TaskState.QUEUED, at=datetime.fromtimestamp(0, UTC), reason="Unreadable", message="an event nobody can read"
 )
+
+
+def withdrawn(last: TaskEvent | None, why: tuple[str, str], now: datetime) -> TaskEvent:
+    """`Cancelled` by somebody who is not its worker, on top of a log's last event; `why`: reason and message."""
+    seen = last or TaskEvent(state=TaskState.QUEUED, at=now)
+    reason, message = why
+    return TaskEvent(
+        state=TaskState.CANCELLED,
+        attempt=seen.attempt,
+        at=now,
+        handler=seen.handler,
+        worker=seen.worker,
+        object=seen.object,
+        reason=reason,
+        message=message,
+    )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pydantic
 from millpond_api import subjects
 from millpond_api.events import CancelAsk, Parcel, TaskError, TaskEvent, utc_now
-from millpond_api.lifecycle import TERMINAL, TaskState, TaskView, fold_all, read_event, read_events
+from millpond_api.lifecycle import TERMINAL, TaskState, TaskView, fold_all, read_event, read_events, withdrawn
 
 from millpond import transport as wire
 from millpond.errors import (
@@ -247,16 +247,7 @@ class TaskHandle:
             last = await self._last()
             if last and last.state in TERMINAL:
                 return last
-            cancelled = TaskEvent(
-                state=TaskState.CANCELLED,
-                attempt=last.attempt if last else 1,
-                at=utc_now(),
-                handler=last.handler if last else "",
-                worker=last.worker if last else "",
-                object=last.object if last else "",
-                reason="Cancelled",
-                message=reason,
-            )
+            cancelled = withdrawn(last, ("Cancelled", reason), utc_now())
             options = Publish(expected=last.sequence if last else 0)
             # Fenced: the log moved between the read and the write. Read again and decide again.
             with suppress(wire.Fenced):

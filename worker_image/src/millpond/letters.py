@@ -18,6 +18,7 @@ from millpond_api.events import TaskError, TaskEvent
 from millpond_api.lifecycle import TERMINAL, TaskState, TaskView
 
 from millpond.answers import Stored
+from millpond.outcomes import Origin, make_event
 from millpond.spans import Span, read_seconds
 
 REDRIVEN = "Redriven"
@@ -183,14 +184,5 @@ def decide_redrive(view: TaskView, letter: DeadLetter, now: datetime) -> PutBack
 def make_redriven(envelope: Envelope, now: datetime) -> TaskEvent:
     """The event that a failed task is queued again; its policy's attempts start anew."""
     following = envelope.redriven(envelope.attempt)
-    return TaskEvent(
-        state=TaskState.QUEUED,
-        attempt=following.attempt,
-        snoozes=following.snoozes,
-        spent=following.spent,
-        at=now,
-        handler=following.handler,
-        object=following.object,
-        reason=REDRIVEN,
-        message=f"put back from the dead letters after {envelope.attempt} attempts",
-    )
+    why = {"reason": REDRIVEN, "message": f"put back from the dead letters after {envelope.attempt} attempts"}
+    return make_event(Origin(following, ""), TaskState.QUEUED, now).model_copy(update=why)

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, get_args
 
 from millpond_api import subjects
 from millpond_api.events import TaskEvent, utc_now
-from millpond_api.lifecycle import TaskState, read_events
+from millpond_api.lifecycle import TaskState, read_events, withdrawn
 from millpond_api.wire import Wire
 from pydantic import Field
 
@@ -187,15 +187,10 @@ class UniqueSubmitter:
         last = await self._last(lock.task)
         if last is not None and TaskState(last.state) not in WAITING:
             return False
-        event = TaskEvent(
-            state=TaskState.CANCELLED,
-            attempt=last.attempt if last else 1,
-            at=utc_now(),
-            handler=last.handler if last else "",
-            object=lock.object or (last.object if last else ""),
-            reason="Replaced",
-            message=f"task {by.who} of the same unique key took its place",
-        )
+        why = "Replaced", f"task {by.who} of the same unique key took its place"
+        event = withdrawn(last, why, utc_now())
+        if lock.object:
+            event = event.model_copy(update={"object": lock.object})
         options = Publish(expected=last.sequence if last else 0)
         try:
             await self._transport.publish_stored(self._log(lock.task), event.encode(), options=options)
