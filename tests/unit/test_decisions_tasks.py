@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from millpond_api.events import MAX_PAYLOAD_BYTES
 from millpond_api.lifecycle import TERMINAL, TaskState
 from millpond_api.v1alpha1 import TaskSpec, TaskStatus
-from millpond_operator.decisions.tasks import Do, PoolView, decide_task, payload_size
+from millpond_operator.decisions.tasks import Asked, Do, PoolView, decide_task, may_refuse, payload_size
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 POOL = PoolView(("default", "urgent"), queue_ready=True)
@@ -136,3 +136,17 @@ def test_a_task_without_a_retry_of_its_own_leaves_it_to_its_pool() -> None:
     own = retry.to_policy()
     assert (own.max_attempts, own.kind, own.initial, own.maximum) == (2, "quartic", 1.5, 60.0)
     assert own.give_up_on == ("KeyError",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "versions", "may"),
+    [
+        pytest.param(Asked("b", 2, 2), ["b"], True, id="the one version that there is"),
+        pytest.param(Asked("b", 2, 2), ["a", "b"], False, id="a rollout is under way"),
+        pytest.param(Asked("b", 2, 2), ["a"], False, id="the version that is asked for is not made yet"),
+        pytest.param(Asked("b", 2, 3), ["b"], False, id="the pool has changed, and this process has not heard of it"),
+        pytest.param(Asked("b", 2, None), ["b"], False, id="the pool is gone"),
+    ],
+)
+def test_a_version_on_its_way_out_refuses_no_task(asked: Asked, versions: list[str], may: bool) -> None:
+    assert may_refuse(asked, versions) is may

@@ -5,6 +5,7 @@ submission is idempotent by task id (the object's uid). After that its log in MI
 `cancel`, the time to live and the rescue are left to decide here.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -86,6 +87,24 @@ def _submission(spec: TaskSpec, pool: PoolView | None, now: datetime) -> Step:
     if spec.not_before is not None and spec.not_before > now:
         return Step(Do.SCHEDULE, "Scheduled", "NotBefore", f"it starts at {spec.not_before.isoformat()}")
     return Step(Do.SUBMIT, "Queued", "Submitted", "it waits for a free slot")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a pool's spec asks for: the version that it makes, and its generation here and at the API server."""
+
+    version: str
+    generation: int
+    stored: int | None
+
+
+def may_refuse(asked: Asked, versions: Iterable[str]) -> bool:
+    """Whether the pool's catalogue may fail a Task: it speaks of the one version that there is and is asked for.
+
+    A Task that was applied together with a new image must not fail by the handlers of the old one, and its pool's
+    change may reach this process after it: then the API server has another generation of the pool (or none).
+    """
+    return asked.generation == asked.stored and list(versions) == [asked.version]
 
 
 def say_yielded(key: str, other: str, state: str | None) -> str:

@@ -16,7 +16,7 @@ from millpond_api import LABEL_VERSION
 from millpond_operator.broker import tasks as broker
 from millpond_operator.broker.tasks import Order
 from millpond_operator.cluster_key import PoolKey
-from millpond_operator.decisions.tasks import Do, Step
+from millpond_operator.decisions.tasks import Asked, Do, Step, may_refuse
 from millpond_operator.handlers.task_objects import TaskObject, make_order, make_unique
 from millpond_operator.handlers.world import World
 from millpond_operator.resources.deployment import make_deployment
@@ -36,24 +36,23 @@ class Submitter:
         namespace, spec = task.pool.namespace, task.spec
         known = self._catalogues.setdefault(namespace, Catalogues(self.world.transport, namespace))
         why = await known.find_refusal(spec.pool, spec.handler, spec.args, spec.kwargs)
-        if not why or not await self._is_settled(task.pool):
+        if not why or not await self._may_refuse(task.pool):
             return ""
         return f"{why} (a new Task with other arguments, or checkArguments: false, is submitted)"
 
-    async def _is_settled(self, key: PoolKey) -> bool:
-        """Whether the pool has one version and it is the one that its spec asks for: the catalogue speaks of it.
-
-        A Task that was applied together with a new image must not fail by the handlers of the old one, and its pool's
-        change may reach this process after it: only the API server's own word counts here, and refusals are rare.
-        """
+    async def _may_refuse(self, key: PoolKey) -> bool:
+        """Asks the API server itself how the pool stands: refusals are rare."""
         body, spec = self.world.pools.get(*key), self.world.spec(key)
         if body is None or spec is None:
             return False
-        now = await self.world.api.read("workerpools", *key)
-        if now is None or now["metadata"]["generation"] != body["metadata"]["generation"]:
-            return False
+        stored = await self.world.api.read("workerpools", *key)
         manifest = make_deployment(key, spec, self.world.settings.url_for_workers, 0)
-        return list(self.world.versions.of(key)) == [manifest["metadata"]["labels"][LABEL_VERSION]]
+        asked = Asked(
+            manifest["metadata"]["labels"][LABEL_VERSION],
+            body["metadata"]["generation"],
+            stored["metadata"]["generation"] if stored else None,
+        )
+        return may_refuse(asked, self.world.versions.of(key))
 
     async def send(self, task: TaskObject, step: Step, now: datetime) -> Standing | None:
         """Store the task, for now or for its time. The task that it yields to, None when it stands itself.
