@@ -132,7 +132,7 @@ class TaskController:
     async def _submit(self, task: TaskObject, step: Step, now: datetime) -> None:
         if why := await self.submitter.find_refusal(task):
             self._leave_line(task.pool, task.key)
-            await self._end(task, TaskState.FAILED, "ArgumentsRefused", why)
+            await self._end(task, TaskState.FAILED, "ArgumentsRefused", why, unstarted=True)
             return
         if step.do is Do.SUBMIT and not self._lines[task.pool].may_try(task.key, task.created):
             self._wait_for_room(task)
@@ -150,7 +150,6 @@ class TaskController:
             return
         self._leave_line(task.pool, task.key)
         if other is not None:
-            # It may have a log after all: an operator that died put it into the queue before, and then that stands.
             text = say_yielded(task.spec.unique_key or "", other.lock.who, other.state)
             await self._end(task, TaskState.CANCELLED, "Yielded", text, unstarted=True)
             return
@@ -200,6 +199,7 @@ class TaskController:
     async def _end(
         self, task: TaskObject, state: TaskState, reason: str, message: str, *, unstarted: bool = False
     ) -> None:
+        # `unstarted`: an operator that died may have put it into the queue before; it then has a log, which stands.
         ending = Ending(state, datetime.now(UTC), reason, message, task.key.name, task.spec.handler, unstarted)
         await broker.end(self.world.transport, task.pool, task.uid, ending)
         self.projector.queue.add(task.key)
