@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """How limits put tasks aside, as a model: every interleaving of two tasks of one concurrency key and two workers.
 
 Owns the rules of docs/protocol.md's "Put aside" in a form that a machine can exhaust: the place of a key (limit 1), the
@@ -10,8 +9,8 @@ Checked: never do two tasks of the key run; an outcome is final; a copy of a mes
 beside the one that came back; and from every reachable state all tasks can still end, with an empty queue, an empty
 line and no place that is held for ever.
 
-    limits_model.py                    explores all scopes (minutes)
-    limits_model.py --break RULE       the same without one rule, which must report a violation
+    python -m tests.support.limits_model                    explores all scopes
+    python -m tests.support.limits_model --break RULE       the same without one rule: it must report a violation
 """
 
 import sys

@@ -443,7 +443,7 @@ LARGE = (
     Scope(redrives=1, snoozes=1),
     Scope(crashes=1, snoozes=1, cancels=1),
 )
-"""Six and a half million states, about four minutes."""
+"""Together with the quick ones 12.3 million states: some minutes."""
 
 
 def main(arguments: list[str]) -> int:
