@@ -24,6 +24,18 @@ def annotated(attempt: Context, value: int) -> int:
     return value
 
 
+def late(value: int, ctx: Context) -> int:
+    return value
+
+
+def late_by_text(value: int, ctx: "millpond.Context | None" = None) -> int:  # type: ignore[name-defined]  # noqa: F821
+    return value
+
+
+def late_keyword(value: int, *, ctx: Context) -> int:
+    return value
+
+
 def by_text(attempt: "Context", value: int) -> int:
     return value
 
@@ -81,6 +93,9 @@ async def stream() -> AsyncIterator[int]:
         (("h", quick, {"isolation": "vm"}), "none of inline, thread, process"),
         (("h", quick, {"soft_timeout": -1}), "soft_timeout must be more than 0"),
         (("h", quick, {"timeout": 0}), "more than 0"),
+        (("h", late, {}), "ctx.* is not its first parameter.*put it first"),
+        (("h", late_by_text, {}), "ctx.* is not its first parameter.*put it first"),
+        (("h", late_keyword, {}), "ctx.* is not its first parameter.*put it first"),
     ],
 )
 def test_what_cannot_run_is_refused_with_a_sentence(arguments: tuple[str, Any, dict[str, Any]], problem: str) -> None:

@@ -7,7 +7,7 @@ It runs nothing.
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from millpond_api.limits import Places, Rate, parse_rate
 from millpond_api.retry import RetryPolicy
@@ -107,7 +107,7 @@ def make_handler(name: str, function: Callable[..., Any], **options: Unpack[Hand
     read: dict[str, Any] = {**options, "rate": _read_rate(name, options), "concurrency": _read_places(name, options)}
     for what in ("timeout", "soft_timeout", "result_ttl"):
         read[what] = read_limit(read.get(what), f"handler {name!r}: {what}")
-    return Handler(name, function, is_async, _wants_context(function), **read)
+    return Handler(name, function, is_async, _wants_context(name, function), **read)
 
 
 def _check_retry(name: str, options: HandlerOptions) -> None:
@@ -145,20 +145,30 @@ def _check_isolation(name: str, isolation: str | None, *, is_async: bool) -> Non
         )
 
 
-def _wants_context(function: Callable[..., Any]) -> bool:
-    """Whether the first parameter is named `ctx` or annotated as `Context` (as a class or as text)."""
+def _wants_context(name: str, function: Callable[..., Any]) -> bool:
+    """Whether the first parameter is named `ctx` or annotated as `Context` (as a class or as text).
+
+    TypeError when another one is annotated so: nobody would fill it, and each call would be refused.
+    """
     signature = read_signature(function)
     parameters = list(signature.parameters.values()) if signature else []
-    if not parameters or parameters[0].kind not in (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    ):
-        return False
-    first = parameters[0]
-    annotation = first.annotation
+    wants = bool(parameters) and _is_filled(parameters[0])
+    late = next((one.name for one in parameters[wants:] if _is_context(one.annotation)), None)
+    if late is not None:
+        raise TypeError(f"handler {name!r}: its context {late!r} is not its first parameter: put it first")
+    return wants
+
+
+def _is_filled(first: inspect.Parameter) -> bool:
+    by_place = first.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return by_place and (first.name == "ctx" or _is_context(first.annotation))
+
+
+def _is_context(annotation: Any) -> bool:
+    """`Context`, `Context | None`, or one of them as text, with or without its module."""
     if isinstance(annotation, str):
-        return first.name == "ctx" or annotation.rpartition(".")[2] == Context.__name__
-    return first.name == "ctx" or annotation is Context
+        return any(one.strip().rpartition(".")[2] == Context.__name__ for one in annotation.split("|"))
+    return annotation is Context or Context in get_args(annotation)
 
 
 def read_signature(function: Callable[..., Any]) -> inspect.Signature | None:
