@@ -67,7 +67,7 @@ PROFILE = """### Where a task's CPU goes
 
 Millpond's worker under no-op tasks. CPU by thread is the kernel's count (the round with the least); the split of the
 main thread is by samples of who holds the interpreter, whose innermost frame with a kind of its own says what it is.
-The worker's threads take turns at one interpreter, so their sum bounds its rate; the server has a core of its own.
+The worker's threads take turns at one interpreter, so their sum bounds its rate; the server runs beside it.
 """
 
 

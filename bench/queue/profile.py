@@ -9,6 +9,7 @@ sampling stops the process): a sample belongs to the kind of the innermost frame
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -77,21 +78,11 @@ def _sample(tasks: int) -> list[tuple[str, float]]:
     with submitted(MILLPOND, tasks) as site, working(site) as worker:
         eventually_sync(site.first.exists, LIMIT, "the first task", 0.002)
         out = site.directory / "samples.txt"
-        words = [
-            str(spy),
-            "record",
-            "--pid",
-            str(worker.pid),
-            "--rate",
-            str(RATE),
-            "--format",
-            "raw",
-            "--threads",
-            "--gil",
-        ]
-        process = subprocess.Popen([*words, "--output", str(out), "--duration", "600"], stdout=subprocess.DEVNULL)
+        words = [str(spy), "record", "--pid", str(worker.pid), "--rate", str(RATE), "--duration", "600"]
+        words += ["--format", "raw", "--threads", "--gil", "--output", str(out)]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
         _finish(site)
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         process.wait(timeout=LIMIT)
         return classify(out.read_text(encoding="utf-8"))
 

@@ -50,11 +50,12 @@ class Connection(Client):
         frame = encode_publish(subject, reply, payload, headers)
         if len(frame) > self._max_payload and (excess := _size(frame)) > self._max_payload:
             raise nats.errors.MaxPayloadError(f"{excess} bytes")
-        if not self.is_connected and self._pending_data_size + len(frame) > self._max_pending_size:
+        full = self._pending_data_size + len(frame) > self._max_pending_size
+        if full and not self.is_connected:
             raise nats.errors.OutboundBufferLimitError
         self._pending.append(frame)
         self._pending_data_size += len(frame)
-        if self._pending_data_size > self._max_pending_size:
+        if full:
             await self._flush_pending(force_flush=True)
         elif not self._kicked:
             self._kicked = True
