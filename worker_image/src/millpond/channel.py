@@ -21,6 +21,7 @@ import nats.errors
 from millpond.answers import Message, Refused, StreamMissing, Unconfirmed
 from millpond.connection import Connection
 from millpond.link import Arrived, Link, LinkSubscription, Listener, listen, make_link, make_message
+from millpond.pausing import happens
 
 TIMEOUT = 5.0
 """Seconds that a request may take before it counts as unconfirmed; a healthy server answers in milliseconds."""
@@ -209,10 +210,8 @@ class Channel:
     async def await_connection(self, timeout: float) -> None:
         if self._connection.is_closed:
             raise Unconfirmed("the connection was closed")
-        try:
-            await asyncio.wait_for(self._connected.wait(), timeout)
-        except TimeoutError:
-            raise Unconfirmed(f"not connected to NATS for {timeout:g} s: {self._connection.last_error}") from None
+        if not await happens(self._connected, timeout):
+            raise Unconfirmed(f"not connected to NATS for {timeout:g} s: {self._connection.last_error}")
 
     def _on_answer(self, answer: Message) -> None:
         # No entry: the one who asked has given up; the answer is dropped on purpose.

@@ -32,6 +32,7 @@ from millpond.errors import (
 )
 from millpond.objects import read_object
 from millpond.packing import Packed, open_result
+from millpond.pausing import happens
 from millpond.progress import Progress, Stream
 from millpond.transport import Message, Publish
 
@@ -226,8 +227,7 @@ class TaskHandle:
                     event = await self._read_end()
                     if event or pushed:
                         return event or pushed[-1]
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(wake.wait(), random.uniform(*BACKSTOP))
+                    await happens(wake, random.uniform(*BACKSTOP))
                     if pushed:
                         return pushed[-1]
         finally:

@@ -16,6 +16,7 @@ from millpond_api.events import Beat, TaskEvent
 from millpond_api.lifecycle import TERMINAL, TaskState
 from millpond_api.percent import parse_percent
 
+from millpond.pausing import happens
 from millpond.transport import Message
 
 REREAD = 5.0
@@ -83,8 +84,7 @@ class Stream:
                 if shown.finished:
                     return
             before, heard = self._now, False
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stale.wait(), REREAD)
+            if await happens(self.stale, REREAD):
                 # Woken without news: by a reconnect. What was pushed meanwhile is in the log.
                 heard = self._now != before
 

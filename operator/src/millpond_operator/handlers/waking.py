@@ -104,7 +104,8 @@ class Waker:
         self._news.clear()
         due = self._agenda.next_due()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), None if due is None else max(0.0, due - time.monotonic()))
+            async with asyncio.timeout(None if due is None else max(0.0, due - time.monotonic())):
+                await self._news.wait()
 
     async def _round(self, keys: list[PoolKey]) -> None:
         for key in keys:

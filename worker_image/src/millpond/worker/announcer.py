@@ -13,6 +13,7 @@ import structlog
 from millpond_api.events import WorkerEvent, utc_now
 from millpond_api.lifecycle import WorkerState
 
+from millpond.pausing import happens
 from millpond.transport import Refused, Transport
 from millpond.worker.board import Board
 from millpond.worker.journal import PASSING, Pause
@@ -71,11 +72,7 @@ class Announcer:
 
     async def flush(self, timeout: float) -> bool:
         """Whether everything was published within `timeout`."""
-        try:
-            await asyncio.wait_for(self._empty.wait(), timeout)
-        except TimeoutError:
-            return False
-        return True
+        return await happens(self._empty, timeout)
 
     def _fold_flips(self) -> None:
         """Turn the flips since the last event into one event, or two if they end where they began."""

@@ -25,6 +25,7 @@ from millpond_api.catalogue import (
 from millpond_api.events import utc_now
 from pydantic_core import to_jsonable_python
 
+from millpond.pausing import happens
 from millpond.registry import Handler, Registry, read_signature
 from millpond.transport import Message, Publish, StreamMissing, Transport, TransportError
 from millpond.worker.journal import Pause
@@ -74,10 +75,7 @@ class Crier:
         while True:
             self._news.clear()
             await self._announce(transport)
-            try:
-                await asyncio.wait_for(self._news.wait(), ANNOUNCE_EVERY)
-            except TimeoutError:
-                continue
+            await happens(self._news, ANNOUNCE_EVERY)
 
     async def _announce(self, transport: Transport) -> None:
         pause, said = Pause(), make_catalogue(self._handlers, self._worker)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 
 from millpond.outcomes import Ended, make_ended
+from millpond.pausing import happens
 from millpond.worker.calling import Driver, Job, call_async
 from millpond.worker.hosts import Host, Place
 from millpond.worker.stacks import coroutine_stack, thread_stack
@@ -77,9 +78,7 @@ class _InlineRun:
             loop.call_soon_threadsafe(answered.set)
 
         self._host.post(answer)
-        try:
-            await asyncio.wait_for(answered.wait(), ABANDON_AFTER)
-        except TimeoutError:
+        if not await happens(answered, ABANDON_AFTER):
             self._executor.give_up(self._host)
 
     def where(self) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from millpond_api.events import Beat, utc_now
 
+from millpond.pausing import happens
 from millpond.transport import Hooks, Transport
 from millpond.worker.board import Board
 from millpond.worker.delivery import IN_PROGRESS
@@ -120,9 +121,7 @@ class Keeper:
 
 async def _wait(event: asyncio.Event, seconds: float) -> bool:
     """Until the event (True; it is cleared) or the time, whichever comes first."""
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False
-    event.clear()
-    return True
+    happened = await happens(event, seconds)
+    if happened:
+        event.clear()
+    return happened

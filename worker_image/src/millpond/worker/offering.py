@@ -16,6 +16,7 @@ import structlog
 from millpond_api import subjects
 from millpond_api.broker import QueueConfig
 
+from millpond.pausing import happens
 from millpond.settings import Settings
 from millpond.transport import Transport, TransportError
 from millpond.worker.agenda import Agenda, Line
@@ -94,9 +95,7 @@ class Offering:
                 await self._patience.wait_out(self._puller.trouble)
                 self._puller.trouble = ""
                 continue
-            try:
-                await asyncio.wait_for(self._slots.wake.wait(), LOOK)
-            except TimeoutError:
+            if not await happens(self._slots.wake, LOOK):
                 self._gathered = True
 
     def _is_worth_it(self) -> bool:
