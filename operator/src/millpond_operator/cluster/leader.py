@@ -2,8 +2,8 @@
 
 Owns the Lease object. The rules are client-go's: every write is a compare-and-set on the resource version; another's
 Lease counts as expired only after it stood unchanged for its whole duration on *our* clock, so clocks may differ; the
-holder gives up when it could not renew for 80 % of the duration, before anybody else may take over. Survives an API
-server that is away for less than that.
+holder gives up when it could not renew for 80 % of the duration (90 % when a try is under way then), before anybody
+else may take over. Survives an API server that is away for less than that, and one that is slow.
 """
 
 import asyncio
