@@ -53,7 +53,8 @@ async def test_a_signal_ends_a_sleep_in_c_that_a_thread_has_to_sleep_out(mill: M
 )  # fmt: skip
 async def test_a_hard_timeout_ends_what_hears_nothing_and_its_slot_serves_on(mill: Mill, handler: str) -> None:
     worker = await mill.start("w1", app=APP, concurrency=1)
-    failure = await fail(mill, handler, 60, timeout=1)
+    # Longer than the test has patience: a handler that goes on would be waited for in vain.
+    failure = await fail(mill, handler, 10 * START, timeout=1)
     assert failure.type == "HardTimeout"
     assert "isolated_app.py" in failure.traceback
     # The same place, on the only slot.

@@ -147,7 +147,7 @@ def bad_payloads(draw: st.DrawFn) -> Garbage:
 def large(draw: st.DrawFn) -> Garbage:
     """Up to the last byte that the server takes, with and without an envelope."""
     envelope = draw(st.sampled_from([None, json.dumps(GOOD), json.dumps({**GOOD, "attempt": 0})]))
-    size = draw(st.sampled_from([MAX_PAYLOAD_BYTES + 1, LARGEST - 4096, LARGEST - 300]))
+    size = draw(st.sampled_from([MAX_PAYLOAD_BYTES + 1, LARGEST - 4096, LARGEST - 160]))
     names = "payload" if envelope and "attempt" not in envelope else "Mp-Envelope"
     return Garbage(envelope, b"x" * size, names)
 
