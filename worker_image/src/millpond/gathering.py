@@ -56,6 +56,8 @@ class Window:
     async def add(self, items: Iterable[Any]) -> None:
         """Submit one task for each item; what a full queue does not take is kept for later."""
         self._held += items
+        if self._waiting and self._under_way > self._room_at:
+            return
         pool, handler = self._call
         while self._held:
             batch = self._held[: min(self._batch, BATCH_TASKS)]
@@ -70,6 +72,7 @@ class Window:
             del self._held[: len(batch)]
             self._batch = min(2 * self._batch, self._most)
             self._waiting += [asyncio.ensure_future(handle.result()) for handle in handles]
+        self._room_at = self._most
 
     def _shrink(self, refused: int) -> bool:
         """The queue had no room for so many, and a batch goes whole or not at all; False: nothing that we could do.
@@ -79,7 +82,8 @@ class Window:
         """
         under_way = self._under_way
         self._batch = max(1, min(refused, under_way or refused) // 2)
-        self._room_at = under_way - self._batch
+        # A single one is asked for after each result: it costs little, and the room of the last may just be coming.
+        self._room_at = max(0, under_way - self._batch) if self._batch > 1 else under_way
         return refused > 1 or bool(self._waiting)
 
     async def next(self) -> Any:
@@ -90,7 +94,7 @@ class Window:
         finally:
             # The caller gave up while it waited: its future is nobody's.
             first.cancel()
-        if self._held and self._under_way <= max(0, self._room_at):
+        if self._held:
             await self.add(())
         return result
 
