@@ -177,3 +177,11 @@ def test_a_letter_that_was_cut_is_refused_with_what_is_lost() -> None:
     decided = decide_redrive(log(("Failed", 2, "")), cut, NOW)
     assert isinstance(decided, Refused)
     assert "5 bytes" in decided.why
+
+
+def test_a_redriven_task_has_no_deadline_any_more_and_a_full_set_of_attempts() -> None:
+    """Its deadline was set for the first set and is over: it would expire unrun."""
+    again = ENVELOPE.redriven(ENVELOPE.attempt)
+    assert ENVELOPE.deadline is not None
+    assert again.deadline is None
+    assert (again.attempt, again.tries, again.redrives) == (3, 1, 1)
