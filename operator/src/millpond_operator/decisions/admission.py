@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
 Age = tuple[str, int]
-"""Creation time (to the second, as Kubernetes has it), then the order in which they were heard of."""
+"""Creation time (to the second, as Kubernetes has it), then the order in which they were seen."""
 
 
 @dataclass
@@ -19,17 +19,17 @@ class Line(Generic[Key]):
 
     _ages: dict[Key, Age] = field(default_factory=dict)
     _heap: list[tuple[Age, int, Key]] = field(default_factory=list)
-    _heard: int = 0
+    _joined: int = 0
 
     def __len__(self) -> int:
         return len(self._ages)
 
-    def join(self, key: Key, created: str) -> None:
+    def join(self, key: Key, age: Age) -> None:
         """Wait; a task that waits already keeps its turn."""
         if key not in self._ages:
-            self._heard += 1
-            self._ages[key] = (created, self._heard)
-            heapq.heappush(self._heap, (self._ages[key], self._heard, key))
+            self._joined += 1
+            self._ages[key] = age
+            heapq.heappush(self._heap, (age, self._joined, key))
 
     def leave(self, key: Key) -> bool:
         """No longer wait (admitted, cancelled, gone); whether it was the head, so that another one is now."""
@@ -43,7 +43,7 @@ class Line(Generic[Key]):
             heapq.heappop(self._heap)
         return self._heap[0][2] if self._heap else None
 
-    def may_try(self, key: Key, created: str) -> bool:
+    def may_try(self, key: Key, age: Age) -> bool:
         """Whether nobody older waits."""
         head = self.head()
-        return head is None or head == key or (key not in self._ages and created < self._ages[head][0])
+        return head is None or head == key or (key not in self._ages and age < self._ages[head])

@@ -4,6 +4,7 @@
 Scheduled); what became of a submitted task is `projecting`'s, and what the broker has lost `rescuing`'s.
 """
 
+import itertools
 from collections import defaultdict
 from datetime import UTC, datetime
 
@@ -16,7 +17,7 @@ from millpond_operator.broker.tasks import Ending
 from millpond_operator.cluster.cache import Body, Key, key_of
 from millpond_operator.cluster.workqueue import WorkQueue
 from millpond_operator.cluster_key import PoolKey
-from millpond_operator.decisions.admission import Line
+from millpond_operator.decisions.admission import Age, Line
 from millpond_operator.decisions.conditions import Fact, make_conditions
 from millpond_operator.decisions.tasks import Do, PoolView, Step, decide_task, say_yielded
 from millpond_operator.handlers.projecting import GATHER, Projector
@@ -39,6 +40,9 @@ class TaskController:
         self._deleted: dict[Key, Body] = {}
         self._lines: dict[PoolKey, Line[Key]] = defaultdict(Line)
         """Pending tasks of full queues."""
+        self._seen: dict[Key, int] = {}
+        """In which order the Tasks were seen: their ages have whole seconds."""
+        self._count_seen = itertools.count()
         world.tasks.subscribe(self._on_task)
         world.pools.subscribe(self._on_pool)
 
@@ -49,8 +53,11 @@ class TaskController:
         self._count(new, 1)
         if old is None and new is not None and phase_of(new) == "Pending":
             self.world.admitting[pool_key(new)].add(key_of(new))
+        if old is None and new is not None:
+            self._seen[key_of(new)] = next(self._count_seen)
         if new is None:
             assert old is not None
+            self._seen.pop(key_of(old), None)
             self.world.submitted.pop(old["metadata"]["uid"], None)
             if phase_of(old) not in TERMINAL:
                 self._deleted[key_of(old)] = old
@@ -134,7 +141,7 @@ class TaskController:
             self._leave_line(task.pool, task.key)
             await self._end(task, TaskState.FAILED, "ArgumentsRefused", why, unstarted=True)
             return
-        if step.do is Do.SUBMIT and not self._lines[task.pool].may_try(task.key, task.created):
+        if step.do is Do.SUBMIT and not self._lines[task.pool].may_try(task.key, self._age(task)):
             self._wait_for_room(task)
             return
         try:
@@ -161,10 +168,13 @@ class TaskController:
 
     def _wait_for_room(self, task: TaskObject) -> None:
         """In line for its full queue, by age. Only the head tries again; it hands its turn on when it is through."""
-        self._lines[task.pool].join(task.key, task.created)
+        self._lines[task.pool].join(task.key, self._age(task))
         text = f"the queue of pool {task.spec.pool!r} is full (queue.maxDepth): it is admitted when there is room"
         if task.status.reason != "QueueFull":
             self._put(task, Step(Do.WAIT, "Pending", "QueueFull", text))
+
+    def _age(self, task: TaskObject) -> Age:
+        return task.created, self._seen.get(task.key, 0)
 
     def _leave_line(self, pool: PoolKey, key: Key) -> None:
         line = self._lines.get(pool)
