@@ -94,9 +94,9 @@ async def run(options: argparse.Namespace) -> int:
     install(kube)
     points = report.read(RESULTS) if options.add else []
     for plan in plans:
-        points = [point for point in points if point.plan.pools != plan.pools] + [
-            await measure(kube, plan, read_pids(options.name))
-        ]
+        measured = await measure(kube, plan, read_pids(options.name))
+        others = [point for point in points if point.plan.pools != plan.pools]
+        points = sorted([*others, measured], key=lambda point: point.plan.pools)
         size = f"--pools {options.pools} --workers {options.workers}"
         command = f"python -m bench.scale {size} --seconds {options.seconds:g} --patience {options.patience:g}"
         report.write(points, (command, options.note), RESULTS, options.document)

@@ -64,7 +64,9 @@ def judge(points: list[Point]) -> list[str]:
         (point.costs["steady_minute"].cores, point.plan.pools) for point in points if "steady_minute" in point.costs
     ]
     slowest, largest = max(loops), max(peaks)
+    calm = max(one for one in loops if one[2] in ("idle", "steady_minute", "churn"))
     lines = [
+        _verdict(calm[0] < LOOP_P99, f"loop p99 {calm[0]:.2f} s with nothing that comes or goes by the thousand"),
         _verdict(
             slowest[0] < LOOP_P99,
             f"loop p99 {slowest[0]:.2f} s ({slowest[1]} pools, {slowest[2]}), below {LOOP_P99:.0f} s",
