@@ -3,7 +3,7 @@
 A contender's settings are the fastest that keep its promise that no task is lost with a worker (ack after the work).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -88,6 +88,32 @@ _NO_RESULT = "none: a row that it succeeded"
 _OWN_RESULT = "a row that the handler inserts, in a transaction of its own (20 connections)"
 _BATCHES = "at least once; what is done is written in batches"
 _RESULT_KEY = "a key in Redis, 1 h"
+PGQUEUER_RESULTS = Contender(
+    "pgqueuer, results kept",
+    Ground.POSTGRES,
+    "pgqueuer_peer.py",
+    100,
+    _OWN_RESULT,
+    _BATCHES,
+    (("SELECT count(*) FROM pgqueuer", 0, 0), ("SELECT count(*) FROM results", 1, 0)),
+    "pgqueuer",
+    prepares=True,
+    tasks_share=0.5,
+    variant="results",
+)
+PGQUEUER = Contender(
+    "pgqueuer",
+    Ground.POSTGRES,
+    "pgqueuer_peer.py",
+    100,
+    _NO_RESULT,
+    _BATCHES,
+    (("SELECT count(*) FROM pgqueuer", 0, 0),),
+    "pgqueuer",
+    prepares=True,
+    tasks_share=0.5,
+    keeps=False,
+)
 PEERS = (
     Contender(
         "taskiq-nats",
@@ -156,58 +182,10 @@ PEERS = (
         "celery",
         tasks_share=0.25,
     ),
-    Contender(
-        "pgqueuer, results kept",
-        Ground.POSTGRES,
-        "pgqueuer_peer.py",
-        100,
-        _OWN_RESULT,
-        _BATCHES,
-        (("SELECT count(*) FROM pgqueuer", 0, 0), ("SELECT count(*) FROM results", 1, 0)),
-        "pgqueuer",
-        prepares=True,
-        tasks_share=0.5,
-        variant="results",
-    ),
-    Contender(
-        "pgqueuer, results kept (async commit)",
-        Ground.POSTGRES_ASYNC,
-        "pgqueuer_peer.py",
-        100,
-        _OWN_RESULT,
-        _BATCHES,
-        (("SELECT count(*) FROM pgqueuer", 0, 0), ("SELECT count(*) FROM results", 1, 0)),
-        "pgqueuer",
-        prepares=True,
-        tasks_share=0.5,
-        variant="results",
-    ),
-    Contender(
-        "pgqueuer",
-        Ground.POSTGRES,
-        "pgqueuer_peer.py",
-        100,
-        _NO_RESULT,
-        _BATCHES,
-        (("SELECT count(*) FROM pgqueuer", 0, 0),),
-        "pgqueuer",
-        prepares=True,
-        tasks_share=0.5,
-        keeps=False,
-    ),
-    Contender(
-        "pgqueuer (async commit)",
-        Ground.POSTGRES_ASYNC,
-        "pgqueuer_peer.py",
-        100,
-        _NO_RESULT,
-        _BATCHES,
-        (("SELECT count(*) FROM pgqueuer", 0, 0),),
-        "pgqueuer",
-        prepares=True,
-        tasks_share=0.5,
-        keeps=False,
-    ),
+    PGQUEUER_RESULTS,
+    replace(PGQUEUER_RESULTS, name="pgqueuer, results kept (async commit)", ground=Ground.POSTGRES_ASYNC),
+    PGQUEUER,
+    replace(PGQUEUER, name="pgqueuer (async commit)", ground=Ground.POSTGRES_ASYNC),
     Contender(
         "procrastinate",
         Ground.POSTGRES,

@@ -19,7 +19,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import NamedTuple
 
-from tests.support.protocol_model import Explored, search
+from tests.support.protocol_model import Explored, report, search
 
 TERMINAL = ("Succeeded", "Cancelled")
 
@@ -464,12 +464,7 @@ LARGE = (
 
 def main(arguments: list[str]) -> int:
     broken = Broken(arguments[1]) if arguments[:1] == ["--break"] else Broken.NONE
-    for scope in (*QUICK, *LARGE):
-        states, violation = explore(scope, broken)
-        print(f"{scope}: {states} states, {violation or 'none bad'}", flush=True)
-        if violation:
-            return 1
-    return 0
+    return report((scope, explore(scope, broken)) for scope in (*QUICK, *LARGE))
 
 
 if __name__ == "__main__":

@@ -448,8 +448,12 @@ LARGE = (
 
 def main(arguments: list[str]) -> int:
     broken = Broken(arguments[1]) if arguments[:1] == ["--break"] else Broken.NONE
-    for scope in (*QUICK, *LARGE):
-        states, violation = explore(scope, broken)
+    return report((scope, explore(scope, broken)) for scope in (*QUICK, *LARGE))
+
+
+def report(explored: Iterable[tuple[object, Explored]]) -> int:
+    """Print each scope as it is explored; 1 at the first with a violation."""
+    for scope, (states, violation) in explored:
         print(f"{scope}: {states} states, {violation or 'none bad'}", flush=True)
         if violation:
             return 1
