@@ -35,6 +35,8 @@ NOTES, MORE_TO_COME = "MILLPOND_TESTS_NOTES", "MILLPOND_TESTS_MORE"
 cluster as it is (`tests.support.kube`, which this file can't import: it runs before anything is known to work)."""
 NO_TESTS = 5
 """pytest's exit code when it collected nothing."""
+NAMED, WORDS = 10, 200
+"""Failed tests that are named at the end, and characters of each one's message: what a log that was cut still shows."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Outcome:
     skipped: int
     seconds: float
     note: str = ""
+    broken: tuple[str, ...] = ()
+    """Each test that failed: its id, a colon, the first line of what it said."""
 
     @property
     def ran(self) -> int:
@@ -71,7 +75,8 @@ def add_up(tier: str, passes: Sequence[Outcome]) -> Outcome:
     """The passes of a tier as one outcome."""
     note = "; ".join(one.note for one in passes if one.note)
     passed, failed = sum(one.passed for one in passes), sum(one.failed for one in passes)
-    return Outcome(tier, passed, failed, sum(one.skipped for one in passes), sum(one.seconds for one in passes), note)
+    skipped, seconds = sum(one.skipped for one in passes), sum(one.seconds for one in passes)
+    return Outcome(tier, passed, failed, skipped, seconds, note, tuple(name for one in passes for name in one.broken))
 
 
 def run_pass(tier: str, extra: Sequence[str], report: Path, notes: Mapping[str, str]) -> Outcome:
@@ -144,16 +149,28 @@ def run_stage(stage: Sequence[Sequence[str]], tiers: Sequence[str], extra: Seque
 
 def read_report(tier: str, report: Path, code: int, seconds: float) -> Outcome:
     """The counts of pytest's JUnit report; an exit code that they don't explain is a failure too."""
-    suites = ElementTree.parse(report).getroot().iter("testsuite")
+    root = ElementTree.parse(report).getroot()
     totals = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
-    for suite in suites:
+    for suite in root.iter("testsuite"):
         for name in totals:
             totals[name] += int(suite.get(name, 0))
     failed, skipped = totals["failures"] + totals["errors"], totals["skipped"]
     passed = max(0, totals["tests"] - failed - skipped)
+    broken = tuple(read_broken(root))
     if code not in (0, 1, NO_TESTS) or (code == 1 and not failed):
-        return Outcome(tier, passed, failed + 1, skipped, seconds, f"pytest ended with {code}")
-    return Outcome(tier, passed, failed, skipped, seconds)
+        return Outcome(tier, passed, failed + 1, skipped, seconds, f"pytest ended with {code}", broken)
+    return Outcome(tier, passed, failed, skipped, seconds, "", broken)
+
+
+def read_broken(root: ElementTree.Element) -> Iterator[str]:
+    """Every failed or errored test of a JUnit report by the id that pytest takes, with its message's first line."""
+    for case in root.iter("testcase"):
+        for sign in (*case.iter("failure"), *case.iter("error")):
+            dotted, name = case.get("classname", ""), case.get("name", "?")
+            # A class within the module, which would make this a wrong path, no test of ours has.
+            place = f"{dotted.replace('.', '/')}.py::" if dotted else ""
+            message = (sign.get("message") or "").strip() or "no message"
+            yield f"{place}{name}: {message.splitlines()[0][:WORDS]}"
 
 
 def problems(outcomes: Sequence[Outcome]) -> list[str]:
@@ -179,8 +196,10 @@ def print_table(outcomes: Sequence[Outcome]) -> None:
     for outcome in (*outcomes, total):
         counts = f"{outcome.passed:>8}{outcome.failed:>8}{outcome.skipped:>9}"
         print(f"{outcome.tier:<10}{counts}{outcome.seconds:>9.1f}")
-    for problem in problems(outcomes):
-        print(f"✘ {problem}")
+    broken = [f"{outcome.tier}: {name}" for outcome in outcomes for name in outcome.broken]
+    more = [f"and {len(broken) - NAMED} more"] if len(broken) > NAMED else []
+    for line in (*problems(outcomes), *broken[:NAMED], *more):
+        print(f"✘ {line}")
     print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped", flush=True)
 
 

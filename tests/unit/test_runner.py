@@ -37,8 +37,8 @@ def test_the_counts_of_a_report(tmp_path: Path, counts: dict[str, int], code: in
 
 
 def test_a_failure_in_one_pass_of_a_tier_is_not_lost_in_the_sum() -> None:
-    first, last = Outcome("system", 3, 1, 0, 2.0, "died"), Outcome("system", 4, 0, 2, 1.0)
-    assert add_up("system", [first, last]) == Outcome("system", 7, 1, 2, 3.0, "died")
+    first, last = Outcome("system", 3, 1, 0, 2.0, "died", ("a",)), Outcome("system", 4, 0, 2, 1.0)
+    assert add_up("system", [first, last]) == Outcome("system", 7, 1, 2, 3.0, "died", ("a",))
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,31 @@ def test_a_real_run_ends_with_the_plain_line_and_an_exit_code_that_tells_the_fai
     done = run_tests(tmp_path, "def test_a(): pass\ndef test_b(): assert False\n")
     assert done.stdout.splitlines()[-1] == "1 passed, 1 failed, 0 skipped"
     assert done.returncode == 1
+
+
+def test_the_end_of_a_run_names_what_failed_and_why(tmp_path: Path) -> None:
+    """The end of a log is what is left of it when it was cut."""
+    done = run_tests(
+        tmp_path,
+        "import pytest\n"
+        "@pytest.fixture\ndef port(): raise OSError('in use')\n"
+        "def test_a(port): pass\n"
+        "@pytest.mark.parametrize('side', ['left'])\n"
+        "def test_b(side): assert side == 'right', 'x' * 300 + '\\nsecond line'\n",
+    )
+    setup, call, end = done.stdout.splitlines()[-3:]
+    assert setup.startswith("✘ unit: tests/unit/test_one.py::test_a: ")
+    assert setup.endswith('OSError: in use"')
+    message = f"AssertionError: {'x' * 300}"[:200]
+    assert call == f"✘ unit: tests/unit/test_one.py::test_b[left]: {message}"
+    assert end == "0 passed, 2 failed, 0 skipped"
+
+
+def test_of_many_failures_ten_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    done = run_tests(tmp_path, "import pytest\n@pytest.mark.parametrize('n', range(12))\ndef test_a(n): assert not 1\n")
+    *named, more, _ = done.stdout.splitlines()[-12:]
+    assert named == [f"✘ unit: tests/unit/test_one.py::test_a[{n}]: assert not 1" for n in range(10)]
+    assert more == "✘ and 2 more"
 
 
 def test_a_run_without_a_test_fails(tmp_path: Path) -> None:
