@@ -181,7 +181,6 @@ async def _pull_now(player: Player, consumer: str, batch: int) -> list[Answer]:
 # Not shrunk: each run needs streams of its own on the real server, and the message names the step that differs.
 @settings(
     max_examples=25,
-    deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -184,7 +184,6 @@ def test_crashes_zombies_and_cancels_record_one_outcome_and_lose_nothing(nats_se
             settings=settings(
                 max_examples=60,
                 stateful_step_count=30,
-                deadline=None,
                 report_multiple_bugs=False,
                 suppress_health_check=list(HealthCheck),
             ),

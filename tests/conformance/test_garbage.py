@@ -18,7 +18,6 @@ from tests.support.garbage import Garbage, asks, drains, garbage, throw
 ONCE = RetryPolicy(max_attempts=1)
 some = settings(
     max_examples=8,
-    deadline=None,
     # Without shrinking: a failure names its message, and each try costs a queue.
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],

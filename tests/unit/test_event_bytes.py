@@ -9,7 +9,7 @@ from millpond.worker.journal import encode_event
 from millpond_api.events import TaskError, TaskEvent
 from millpond_api.lifecycle import TaskState
 
-SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(suppress_health_check=[HealthCheck.too_slow])
 """A shared machine is slow at times, and that says nothing of the code."""
 TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), max_size=30)
 ZONES = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30)), timezone(timedelta(hours=-3))])

@@ -21,7 +21,7 @@ SUBJECTS = st.from_regex(r"[a-z]{1,8}(\.[a-z0-9_-]{1,8}){0,4}", fullmatch=True)
 BODIES = st.binary(max_size=200) | st.sampled_from([b"\r\n", b"MSG a 1 5\r\nhello\r\n", b"PING\r\n"])
 
 
-SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(suppress_health_check=[HealthCheck.too_slow])
 """A shared machine is slow at times, and that says nothing of the code."""
 
 

@@ -146,7 +146,7 @@ texts = st.one_of(st.text(max_size=50), st.sampled_from(["x" * 70_000, "\x01" * 
 MOST = 1024 * 1024
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     headers=st.dictionaries(st.sampled_from([subjects.HEADER_ENVELOPE, "A", "B"]), texts),
     size=st.sampled_from([0, 5, MOST - 70_000, MOST - 1, MOST]),

@@ -215,7 +215,7 @@ class Poolboy:
 acts = st.lists(st.tuples(st.sampled_from(["checkout", "checkin", "death"]), st.integers(0, 7)), max_size=60)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(1, 4), st.integers(0, 3), st.booleans(), acts)
 def test_with_starts_that_take_no_time_it_is_poolboy(
     size: int, most: int, lifo: bool, script: list[tuple[str, int]]

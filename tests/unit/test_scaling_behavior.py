@@ -447,7 +447,7 @@ def test_a_drain_that_takes_long_counts_once_against_the_policy() -> None:
 
 # ---- what holds always
 
-SLOW = settings(deadline=None, max_examples=60)
+SLOW = settings(max_examples=60)
 """The machine is shared: a deadline would measure the others."""
 
 rate = st.builds(

@@ -143,7 +143,7 @@ def test_a_shadow_says_so_in_its_inputs() -> None:
 
 # ---- what holds always
 
-SLOW = settings(deadline=None, max_examples=50)
+SLOW = settings(max_examples=50)
 counts = st.integers(0, 60)
 rates = st.builds(RatePolicy, st.sampled_from(["Pods", "Percent"]), st.integers(1, 200), st.sampled_from([5.0, 60.0]))
 behaviors = st.builds(

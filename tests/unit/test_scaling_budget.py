@@ -80,7 +80,7 @@ def test_what_is_busy_above_the_fair_share_is_told_to_finish_and_go() -> None:
 
 # ---- what holds always
 
-SLOW = settings(deadline=None, max_examples=150)
+SLOW = settings(max_examples=150)
 counts = st.integers(0, 60)
 
 

@@ -180,7 +180,7 @@ def test_what_is_needed_and_given_has_no_clamp_and_one_clause() -> None:
 
 # ---- what holds always
 
-SLOW = settings(deadline=None, max_examples=60)
+SLOW = settings(max_examples=60)
 """The machine is shared: a deadline would measure the others."""
 
 counts = st.integers(0, 500)

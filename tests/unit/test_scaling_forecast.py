@@ -187,7 +187,7 @@ def test_the_decision_says_that_the_forecast_raised_it() -> None:
 looks = st.lists(st.tuples(st.floats(-1000, 5000), st.integers(0, 1000)), min_size=1, max_size=60)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(looks)
 def test_whatever_is_seen_the_state_stays_of_one_size_and_survives_json(looks: list[tuple[float, int]]) -> None:
     history, wall = begin(PLAN), MIDNIGHT
@@ -201,7 +201,7 @@ def test_whatever_is_seen_the_state_stays_of_one_size_and_survives_json(looks: l
         assert 0 <= history.open.seconds <= BIN + 0.001
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.lists(st.integers(0, 50), min_size=24, max_size=24), st.floats(60, 7200))
 def test_the_floor_is_never_above_what_was_once_needed_nor_below_what_is_near(hours: list[int], ahead: float) -> None:
     """The same day four times, by the hour: where it is on, the floor covers now and `ahead` from now."""

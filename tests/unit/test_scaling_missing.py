@@ -105,7 +105,7 @@ def test_a_service_time_that_cannot_be_counts_as_unknown(service: float) -> None
 
 # ---- what holds always
 
-SLOW = settings(deadline=None, max_examples=100)
+SLOW = settings(max_examples=100)
 missing = st.builds(
     Observation,
     lag=st.none() | st.integers(-5, 100),

@@ -230,7 +230,7 @@ fields = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(fields, zones, minutes)
 @example(("*/20", "2", "*", "*", "*"), "Europe/Berlin", 29_881_500)
 @example(("30", "*", "*", "*", "*"), "Europe/Berlin", 29_881_261)
@@ -251,7 +251,7 @@ def test_the_last_moment_is_reached_only_by_time_and_never_goes_back(
         before = moment
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 59), st.integers(0, 23), zones, st.integers(19_400, 20_700))
 def test_a_daily_moment_comes_once_on_every_day(minute: int, hour: int, zone: str, day: int) -> None:
     """Also on the two days a year that have 23 and 25 hours."""

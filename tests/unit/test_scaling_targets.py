@@ -189,7 +189,7 @@ def test_an_idle_pool_goes_to_zero_though_its_smoothed_rate_never_does() -> None
 
 # ---- what holds always
 
-SLOW = settings(deadline=None, max_examples=60)
+SLOW = settings(max_examples=60)
 """The machine is shared: a deadline would measure the others."""
 
 targets = st.builds(

@@ -134,7 +134,7 @@ policies = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(traces, policies, st.sampled_from(NAMES), st.integers(1, 3), st.sampled_from([0.0, 30.0]))
 def test_every_task_runs_to_its_end_once_within_the_bounds_and_work_is_paid_for(
     tasks: list[Arrival], policy: Policy, name: str, seed: int, grace: float
