@@ -135,4 +135,4 @@ async def test_an_rpc_that_cannot_be_read_is_answered_with_the_reason(mill: Mill
     worker = await mill.start("w1")
     answer = await mill.ask(worker, "dance")
     assert not answer.ok
-    assert "ping, drain, cancel" in answer.message
+    assert {"ping", "drain", "cancel"} <= set(answer.message.replace(",", "").split())

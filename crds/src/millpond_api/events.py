@@ -211,15 +211,24 @@ class DrainAsk(Wire):
 
 
 class CancelAsk(Wire):
-    """The body of `cancel`: the id of the task that was cancelled."""
+    """The body of `cancel`: the id of the task that was cancelled. `hard`: by force, if it does not end when asked."""
 
     task: str
+    hard: bool = False
+
+
+NOT_RUNNING = "NotRunning"
+"""The code of an answer: the task does not run at this worker (any more)."""
 
 
 class RpcAnswer(Wire):
-    """What a worker answers to an RPC verb. For `drain`: `in_flight` is 0 when it may be removed now."""
+    """What a worker answers to an RPC verb. For `drain`: `in_flight` is 0 when it may be removed now.
+
+    `code` is a word for programs why it is not ok (`NotRunning`, `UnknownVerb`), `message` a sentence for people.
+    """
 
     ok: bool = True
+    code: str = ""
     message: str = ""
     state: str = ""
     in_flight: int = 0

@@ -46,8 +46,6 @@ EVENTS_PER_TASK = 32
 LEDGER_PER_POOL = 5000
 """The last this many scaling records of a pool are kept: a day at one each 30 s (2,880) and its changes."""
 
-RPC_VERBS = ("ping", "drain", "cancel")
-
 
 def check_token(text: str, what: str) -> str:
     """`text` itself when it may stand in a subject; ValueError that names `what` otherwise."""

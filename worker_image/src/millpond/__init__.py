@@ -31,6 +31,7 @@ from millpond.errors import (
     MillpondError,
     NonRetryable,
     NotConnected,
+    NotRunning,
     PoolNotFound,
     PriorityNotFound,
     QueueFull,
@@ -43,6 +44,8 @@ from millpond.errors import (
     TaskExpired,
     TaskFailed,
     WorkerProcessDied,
+    WorkerRefused,
+    WorkerUnreachable,
 )
 from millpond.gathering import as_completed, gather
 from millpond.handle import TaskHandle, TaskStatus
@@ -69,6 +72,7 @@ __all__ = [
     "MillpondError",
     "NonRetryable",
     "NotConnected",
+    "NotRunning",
     "Options",
     "Places",
     "PoolLimits",
@@ -90,6 +94,8 @@ __all__ = [
     "TaskStatus",
     "Unique",
     "WorkerProcessDied",
+    "WorkerRefused",
+    "WorkerUnreachable",
     "as_completed",
     "current",
     "gather",

@@ -78,6 +78,25 @@ class TaskExpired(MillpondError):
     """The task's deadline passed before it ended."""
 
 
+class NotRunning(MillpondError):
+    """No worker runs the task now, so nobody can answer for it; `state` is how it stands."""
+
+    def __init__(self, task: str, state: str, advice: str) -> None:
+        self.task, self.state, self.advice = task, str(state), advice
+        super().__init__(f"task {task} is {state}, and only a running one can be asked: {advice}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        return type(self), (self.task, self.state, self.advice)
+
+
+class WorkerUnreachable(MillpondError):
+    """The worker that should answer is gone, cut off or too busy to answer in time."""
+
+
+class WorkerRefused(MillpondError):
+    """The worker answered, and it was no: it is older than what is asked of it, for instance."""
+
+
 class NonRetryable(MillpondError):
     """Raise it (or a subclass) in a handler: the task fails at once, however many attempts it has left."""
 

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pydantic
 from millpond_api import subjects
-from millpond_api.events import CancelAsk, Parcel, TaskError, TaskEvent, utc_now
+from millpond_api.events import CancelAsk, Parcel, RpcAnswer, TaskError, TaskEvent, utc_now
 from millpond_api.lifecycle import TERMINAL, TaskState, TaskView, fold_all, read_event, read_events, withdrawn
 
 from millpond import transport as wire
+from millpond.asking import Question, ask_worker
 from millpond.errors import (
     BrokerRefused,
     NotConnected,
@@ -29,12 +30,13 @@ from millpond.errors import (
     TaskCancelled,
     TaskExpired,
     TaskFailed,
+    WorkerUnreachable,
 )
 from millpond.objects import read_object
 from millpond.packing import Packed, open_result
 from millpond.pausing import happens
 from millpond.progress import Progress, Stream
-from millpond.transport import Message, Publish
+from millpond.transport import Message, Publish, Transport
 
 if TYPE_CHECKING:
     from millpond.client import Client
@@ -75,9 +77,19 @@ class TaskHandle:
         self.pool = pool
         self.id = subjects.check_token(task_id, "task id")
         self._log = subjects.task_events(client.namespace, subjects.check_token(pool, "pool"), task_id)
+        self.runs_at = ""
+        """The worker that answered for it last; empty: look into the log."""
 
     def __repr__(self) -> str:
         return f"TaskHandle(pool={self.pool!r}, id={self.id!r})"
+
+    @property
+    def namespace(self) -> str:
+        return self._client.namespace
+
+    @property
+    def transport(self) -> Transport:
+        return self._client.transport
 
     async def result(self, timeout: float | None = None) -> Any:
         """What the handler returned; raises TaskFailed, TaskCancelled or TaskExpired when it ended otherwise.
@@ -256,9 +268,9 @@ class TaskHandle:
 
     async def _tell_worker(self, worker: str) -> None:
         """Ask the worker to stop the handler; a worker that is gone or does not answer changes nothing."""
-        subject = subjects.rpc(self._client.namespace, self.pool, worker, "cancel")
-        with suppress(wire.TransportError):
-            await self._client.transport.request(subject, CancelAsk(task=self.id).encode(), timeout=CANCEL_RPC_TIMEOUT)
+        question = Question("cancel", CancelAsk(task=self.id), RpcAnswer, CANCEL_RPC_TIMEOUT)
+        with suppress(WorkerUnreachable):
+            await ask_worker(self.transport, subjects.Address(self.namespace, self.pool, worker), question)
 
 
 def make_status(view: TaskView) -> TaskStatus:

@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable
 import structlog
 from millpond_api import subjects
 from millpond_api.envelope import Envelope
-from millpond_api.events import RpcAnswer, utc_now
+from millpond_api.events import NOT_RUNNING, CancelAsk, DrainAsk, RpcAnswer, utc_now
 from millpond_api.fairness import has_lanes
 from millpond_api.lifecycle import WorkerState
+from millpond_api.wire import Wire
 
 from millpond.app import App
 from millpond.client import Client
@@ -36,7 +37,7 @@ from millpond.worker.journal import Journal, Pause
 from millpond.worker.keeper import Keeper, KeeperPlan
 from millpond.worker.limiter import Limiter, LimitHooks
 from millpond.worker.offering import Offering, Slots, make_offering
-from millpond.worker.rpc import serve_rpc
+from millpond.worker.rpc import Verbs, serve_rpc
 from millpond.worker.shelf import Shelf
 
 RELEASE_TIMEOUT = 3.0
@@ -60,6 +61,10 @@ class Worker:
         self.announcer = Announcer(self.board, subjects.worker_events(*where), self.keeper.poke)
         self.executors = Executors(settings, self._on_lost, place)
         self._client = SharedClient(settings.nats_url, settings.namespace)
+        self.verbs = Verbs()
+        self.verbs.add("ping", Wire, self._ping)
+        self.verbs.add("drain", DrainAsk, self._drain)
+        self.verbs.add("cancel", CancelAsk, self._cancel)
         self._why = ("Terminating", "the process was asked to stop")
         self.crier = Crier(where, app.handlers)
         self._wake, self._stop, self._hurry, self._quiet = (asyncio.Event() for _ in range(4))
@@ -118,7 +123,7 @@ class Worker:
             self.announcer.note,
         )
         self.intake = Intake(shop, self._on_change)
-        await serve_rpc(transport, self._where, self)
+        await serve_rpc(transport, self._where, self.verbs)
         await self.crier.listen(transport, self._on_catalogue)
         self._app.handlers.listeners.append(self._on_registered)
         stack.callback(self._app.handlers.listeners.remove, self._on_registered)
@@ -207,25 +212,27 @@ class Worker:
     def _takes_part(self) -> bool:
         return self.board.state not in (WorkerState.DRAINING, WorkerState.STOPPED)
 
-    def ping(self) -> RpcAnswer:
+    async def _ping(self, ask: Wire) -> RpcAnswer:
         return self._answer()
 
-    async def drain(self, *, if_idle: bool) -> RpcAnswer:
+    async def _drain(self, ask: DrainAsk) -> RpcAnswer:
         """Take nothing new. With `if_idle` only when nothing is in flight, otherwise nothing changes."""
         assert self.intake is not None
-        if if_idle and self._takes_part and self.board.in_flight:
+        if ask.if_idle and self._takes_part and self.board.in_flight:
             return self._answer(ok=False, message=f"{self.board.in_flight} tasks in flight")
         if self._takes_part:
             await self._stop_taking("DrainRequested", "asked by RPC")
             self._on_change()
         return self._answer()
 
-    def cancel(self, task_id: str) -> RpcAnswer:
-        found = self.intake is not None and self.intake.cancel(task_id)
-        return self._answer(ok=found, message="" if found else f"task {task_id[:128]!r} does not run here")
+    async def _cancel(self, ask: CancelAsk) -> RpcAnswer:
+        if self.intake is not None and self.intake.cancel(ask.task):
+            return self._answer()
+        return self._answer(ok=False, code=NOT_RUNNING, message=f"task {ask.task[:128]!r} does not run here")
 
-    def _answer(self, *, ok: bool = True, message: str = "") -> RpcAnswer:
-        return RpcAnswer(ok=ok, message=message, state=self.board.state, in_flight=self.board.in_flight)
+    def _answer(self, *, ok: bool = True, code: str = "", message: str = "") -> RpcAnswer:
+        state, in_flight = self.board.state, self.board.in_flight
+        return RpcAnswer(ok=ok, code=code, message=message, state=state, in_flight=in_flight)
 
     def _on_change(self) -> None:
         """A slot was taken or freed."""
