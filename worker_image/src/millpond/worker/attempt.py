@@ -1,7 +1,7 @@
 """One message from its delivery to its ack: claim, run, commit, consequences, ack (protocol.md, steps 2 to 6).
 
 Owns the order of those steps for one attempt. What they mean is decided in `outcomes`, written by `journal`, run by
-`executors`. It survives a lost broker (every step waits until it is certain), a redelivery of what it still runs (it
+`execution`. It survives a lost broker (every step waits until it is certain), a redelivery of what it still runs (it
 takes over the new delivery instead of running twice) and being fenced (it drops its result, acks only what has ended).
 """
 
@@ -9,9 +9,6 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC
 
 import structlog
 from millpond_api.envelope import Envelope
@@ -19,12 +16,10 @@ from millpond_api.events import TaskError, TaskEvent, utc_now
 from millpond_api.lifecycle import TaskState
 
 from millpond.codecs import missing
-from millpond.context import Context
 from millpond.limiting import PlaceDemand, find_aside
 from millpond.outcomes import (
     Claim,
     Commit,
-    Ended,
     Finish,
     Origin,
     choose_policy,
@@ -38,49 +33,21 @@ from millpond.outcomes import (
     make_failed,
     make_released,
 )
-from millpond.packing import Habits, Packed, find_lack, wrap_of
-from millpond.registry import Handler, Registry
-from millpond.settings import ResultSettings, Settings
-from millpond.timeouts import NONE, choose_limits
+from millpond.packing import Packed, find_lack, wrap_of
+from millpond.registry import Handler
+from millpond.settings import ResultSettings
 from millpond.transport import Fenced, Refused
-from millpond.worker.board import Board, Running
-from millpond.worker.calling import Job
 from millpond.worker.delivery import NAK, Delivery, nak_after
-from millpond.worker.executors import Executors
-from millpond.worker.journal import PASSING, Journal, Pause
-from millpond.worker.limiter import Entry, Instead, Later, Limiter
-from millpond.worker.shelf import Shelf
-from millpond.worker.watch import Hooks, Watch
-
-STOP_GRACE = 5.0
-"""Seconds that a handler in a process has to end when it is asked to; then the process is killed."""
+from millpond.worker.execution import Execution
+from millpond.worker.journal import PASSING, Pause
+from millpond.worker.limiter import Entry, Instead, Later
+from millpond.worker.shop import Shop
 
 FENCED_AT_ONCE = 4
 """Refused claims in a row after which it waits between them: a log that cannot be read would else be asked for ever."""
 
 PLACE_PATIENCE = 5.0
 """Seconds that a place waits for a handler to stop whose task was cancelled or has expired."""
-
-
-@dataclass(eq=False)
-class Shop:
-    """What every attempt of a worker works with."""
-
-    settings: Settings
-    handlers: Registry
-    board: Board
-    journal: Journal
-    executors: Executors
-    context_of: Callable[[Envelope, Running], Context]
-    limiter: Limiter
-    shelf: Shelf
-    note: Callable[[str, str], None] = lambda reason, message: None
-    """Tell something about this worker in its log of transitions."""
-    habits: Habits = field(init=False)
-
-    def __post_init__(self) -> None:
-        results = self.settings.results
-        self.habits = Habits(results.codecs, results.pickle)
 
 
 class Attempt:
@@ -91,16 +58,7 @@ class Attempt:
         self.origin = Origin(envelope, shop.settings.worker)
         self._wrap = wrap_of(envelope, shop.habits)
         self._lack = find_lack(self._wrap)
-        self._job: Job | None = None
-        self._watch: Watch | None = None
-        self._overdue: Ended | None = None
-        self._ended: Ended | None = None
-        self._cut: TaskState | None = None
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done with the first of both: one future to wait on costs a tenth of `asyncio.wait`."""
-        self._gone: asyncio.Future[None] | None = None
-        """Done with the handler, if somebody waits for that."""
-        self._cancelled = False
+        self._execution = Execution(shop, envelope)
         self._place: PlaceDemand | None = None
         self._paid: set[str] = set()
         self._mine: TaskEvent | None = None
@@ -113,15 +71,11 @@ class Attempt:
 
     def release(self) -> None:
         """Stop it, give it back with the attempt refunded."""
-        self._stop(TaskState.QUEUED)
-        if self._job and self._job.run and self._job.run.killable:
-            # Somebody else may run it in a moment.
-            self._job.run.kill()
+        self._execution.release()
 
     def cancel(self) -> None:
-        """Somebody cancelled the task: ask the handler to stop. Its end will meet the canceller's event."""
-        self._cancelled = True
-        self._ask_to_stop()
+        """Somebody cancelled the task: its end will meet the canceller's event."""
+        self._execution.cancel()
 
     def drop(self) -> None:
         """Let go of the message: its lease is no longer prolonged."""
@@ -137,9 +91,7 @@ class Attempt:
                 await self._serve(handler, claim)
         finally:
             self.drop()
-            self.shop.board.running.pop(id(self), None)
-            if self._job:
-                self._job.part()
+            self._execution.leave()
 
     async def _claim(self, handler: Handler | None) -> int | None:
         """The sequence of our claim, or None when there is nothing to run (any more)."""
@@ -226,16 +178,8 @@ class Attempt:
     async def _serve(self, handler: Handler, claim: int) -> None:
         """Run the handler under our claim, then commit how it ended."""
         started = time.perf_counter()
-        if self._cut is None:
-            self._start(handler)
-        timer = self._start_deadline()
-        try:
-            await self._over
-        finally:
-            if timer:
-                timer.cancel()
-            if self._watch:
-                self._watch.stop()
+        self._execution.start(handler, self._wrap, self.delivery.message.body)
+        await self._execution.wait()
         event, result = self._decide(handler)
         stands = await self._commit(event, claim, result)
         succeeded = event.state == TaskState.SUCCEEDED
@@ -253,8 +197,7 @@ class Attempt:
             await self._settle(event)
         self.drop()
         # After a deadline the handler may still be at it, and a thread cannot be stopped: its slot stays taken.
-        if self._ended is None:
-            await self._until_ended()
+        await self._execution.until_ended()
 
     async def _complete_what_fenced(self) -> None:
         """If an outcome stands, do what a redelivery would: a cancelled task leaves the queue now, not a lease later.
@@ -267,86 +210,16 @@ class Attempt:
             if isinstance(decision, Finish):
                 await self._settle(decision.event)
 
-    def _start(self, handler: Handler) -> None:
-        envelope = self.envelope
-        running = Running(envelope.id, envelope.handler, envelope.attempt, envelope.object, utc_now())
-        self.shop.board.running[id(self)] = running
-        context = self.shop.context_of(envelope, running)
-        limits = choose_limits(envelope, handler, self.shop.settings)
-        body = self.delivery.message.body
-        job = Job(handler, envelope, context, running.control, self._wrap, body, self._on_ended, limits=limits)
-        if limits is not NONE:
-            job.begun = lambda: self._begin_watch(job, running)
-        self._job = job
-        self.shop.executors.submit(job)
-        if self._cancelled:
-            self._ask_to_stop()
-
-    def _start_deadline(self) -> asyncio.TimerHandle | None:
-        deadline = self.envelope.deadline
-        if deadline is None:
-            return None
-        left = (deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC)) - utc_now()
-        loop = asyncio.get_running_loop()
-        return loop.call_later(max(0.0, left.total_seconds()), self._stop, TaskState.EXPIRED)
-
-    def _begin_watch(self, job: Job, running: Running) -> None:
-        if job.run and self._ended is None:
-            hooks = Hooks(lambda where, stack: self._on_hung(running, where, stack), self._on_overdue, self._on_ended)
-            self._watch = Watch(job, job.run, hooks)
-
-    def _on_hung(self, running: Running, where: str, stack: str) -> None:
-        """It says nothing any more, or again: the heartbeat tells it, the worker's log has the stack."""
-        running.hung, running.where = (utc_now() if stack else None), where
-        if stack:
-            self._log().warning("the handler hangs past its soft timeout", where=where, stack=stack)
-            said = f"task {self.envelope.object or self.envelope.id} ({self.envelope.handler}) hangs at {where}"
-            self.shop.note("TaskHung", f"{said}\n{stack}")
-
-    def _on_overdue(self, ended: Ended) -> None:
-        self._overdue = ended
-
-    def _on_ended(self, ended: Ended) -> None:
-        if self._ended is None:
-            # What force made of it (a cancellation, a dead process) is not the reason.
-            self._ended = self._overdue or ended
-            self._end_wait()
-            if self._gone and not self._gone.done():
-                self._gone.set_result(None)
-
-    async def _until_ended(self) -> None:
-        """Until the handler has ended. One may wait at a time."""
-        if self._ended is None:
-            self._gone = asyncio.get_running_loop().create_future()
-            await self._gone
-
-    def _stop(self, state: TaskState) -> None:
-        if self._cut is None and self._ended is None:
-            self._cut = state
-            self._end_wait()
-        self._ask_to_stop()
-
-    def _end_wait(self) -> None:
-        if not self._over.done():
-            self._over.set_result(None)
-
-    def _ask_to_stop(self) -> None:
-        run = self._job.run if self._job else None
-        if self._job and run:
-            self._job.control.cancelled = True
-            run.cancel()
-            if run.killable:
-                asyncio.get_running_loop().call_later(STOP_GRACE, run.kill)
-
     def _decide(self, handler: Handler) -> tuple[TaskEvent, Packed | None]:
         """The event of how it ended (and the result). Being cut short comes first if both happened."""
         now = utc_now()
-        if self._cut is not None:
-            expired = self._cut == TaskState.EXPIRED
+        execution = self._execution
+        if execution.cut is not None:
+            expired = execution.cut == TaskState.EXPIRED
             return (make_expired(self.origin, now) if expired else make_released(self.origin, now)), None
-        ended = self._ended
+        ended = execution.ended
         assert ended is not None, "the wait is over with the first of both"
-        if self._cancelled and ended.error is not None:
+        if execution.cancelled and ended.error is not None:
             return make_cancelled(self.origin, "", now), None
         policy = choose_policy(self.envelope.retry, handler.retry, self.shop.settings.retry)
         return decide_outcome(ended, self.origin, policy, random.random(), now), ended.result
@@ -373,11 +246,10 @@ class Attempt:
         """The outcome stands: its consequences, then the ack, which the log makes unnecessary to confirm."""
         await self.shop.journal.complete(self.envelope, event, self.delivery)
         if self._place:
-            if self._job:
-                # Whoever takes the place must not meet a handler that was told to stop and is still at it. One that
-                # does not listen must not keep the place for ever.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._until_ended(), PLACE_PATIENCE)
+            # Whoever takes the place must not meet a handler that was told to stop and is still at it. One that
+            # does not listen must not keep the place for ever.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._execution.until_ended(), PLACE_PATIENCE)
             await self.shop.limiter.leave(self._place, self.envelope.id, self.delivery.sequence)
         await self.shop.journal.acknowledge(self._reply())
 

@@ -11,9 +11,10 @@ from collections.abc import Callable, Coroutine
 import structlog
 from millpond_api.envelope import Envelope, MalformedTask
 
-from millpond.worker.attempt import Attempt, Shop
+from millpond.worker.attempt import Attempt
 from millpond.worker.delivery import NAK, Delivery, nak_after
 from millpond.worker.malformed import bury_malformed, read_envelope
+from millpond.worker.shop import Shop
 
 COPY_DELAY = 1.0
 """Seconds until a copy of a task that runs here is looked at again."""

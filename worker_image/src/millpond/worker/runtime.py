@@ -24,7 +24,6 @@ from millpond.context import Context
 from millpond.settings import Settings
 from millpond.transport import Hooks, Transport, TransportError
 from millpond.worker.announcer import Announcer
-from millpond.worker.attempt import Shop
 from millpond.worker.board import Board, Running
 from millpond.worker.calling import make_context
 from millpond.worker.clients import SharedClient
@@ -39,6 +38,7 @@ from millpond.worker.limiter import Limiter, LimitHooks
 from millpond.worker.offering import Offering, Slots, make_offering
 from millpond.worker.rpc import Verbs, serve_rpc
 from millpond.worker.shelf import Shelf
+from millpond.worker.shop import Shop
 
 RELEASE_TIMEOUT = 3.0
 """Seconds for giving back what runs, once the grace period is over: three requests to a server that answers."""
