@@ -11,11 +11,12 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar
 
 import structlog
 
 from millpond.errors import MillpondError
+from millpond.pool.members import Factory, Seat, make_member
 from millpond.pool.roster import Dismiss, Grant, Refusal, Refuse, Roster, Start, Status, Step, Strategy
 
 log = structlog.get_logger(__name__)
@@ -27,8 +28,6 @@ TIMEOUT = 5.0
 """poolboy's default: seconds that a check-out waits."""
 PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between two starts after one that failed."""
-YOUNG = 1.0
-"""Seconds: a member that dies before, and that nobody has had, counts as a start that failed."""
 
 
 class PoolFull(MillpondError):
@@ -44,20 +43,11 @@ class PoolClosed(MillpondError):
 
 
 @dataclass(eq=False)
-class _Seat(Generic[M]):
-    """A member of the pool; its identity, since members need not be hashable."""
-
-    member: M
-    born: float = field(default_factory=time.monotonic)
-    used: bool = False
-
-
-@dataclass(eq=False)
 class _Claim(Generic[M]):
     """One check-out, from the wish to the check-in."""
 
     owner: asyncio.Task[Any]
-    granted: asyncio.Future[_Seat[M]]
+    granted: asyncio.Future[Seat[M]]
     on_owner_end: Callable[[asyncio.Task[Any]], None] | None = None
 
 
@@ -70,12 +60,12 @@ class Pool(Generic[M]):
     idle member goes first: the one that came last (`lifo`) or first (`fifo`); waiters always are served in their order.
     """
 
-    factory: Callable[[], M | Awaitable[M]]
+    factory: Factory[M]
     size: int
     max_overflow: int = 0
     strategy: Strategy = "lifo"
-    _roster: Roster[_Claim[M], _Seat[M]] = field(init=False, repr=False)
-    _seats: dict[int, _Seat[M]] = field(default_factory=dict, init=False, repr=False)
+    _roster: Roster[_Claim[M], Seat[M]] = field(init=False, repr=False)
+    _seats: dict[int, Seat[M]] = field(default_factory=dict, init=False, repr=False)
     _previous: dict[int, asyncio.Task[Any]] = field(default_factory=dict, init=False, repr=False)
     """By member: the owner that checked it in last. Its second check-in must not take it from the next owner."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False, repr=False)
@@ -94,12 +84,12 @@ class Pool(Generic[M]):
         """Start `size` members, side by side; when one fails, the others are ended and its error is raised."""
         if self._open:
             raise PoolClosed("this pool is open already: make one Pool for each `async with`")
-        made = await asyncio.gather(*(self._make() for _ in range(self.size)), return_exceptions=True)
+        made = await asyncio.gather(*(make_member(self.factory) for _ in range(self.size)), return_exceptions=True)
         members = [one for one in made if not isinstance(one, BaseException)]
         errors = [one for one in made if isinstance(one, BaseException)]
         if errors:
             for member in members:
-                await self._end(_Seat(member))
+                await Seat(member).end()
             raise errors[0]
         self._open = True
         for member in members:
@@ -125,7 +115,7 @@ class Pool(Generic[M]):
         seats = list(self._seats.values())
         self._roster = Roster(self.size, self.max_overflow, self.strategy)
         self._seats.clear()
-        await asyncio.gather(*(self._end(seat) for seat in seats))
+        await asyncio.gather(*(seat.end() for seat in seats))
         # What is being started ends itself when it is there; a factory that hangs is not waited for.
         if self._tasks:
             _, hanging = await asyncio.wait(self._tasks, timeout=TIMEOUT)
@@ -144,7 +134,7 @@ class Pool(Generic[M]):
         owner = asyncio.current_task()
         if not self._open or owner is None:
             raise PoolClosed("the pool is not open: use it inside of `async with`")
-        for seat in [seat for seat in self._roster.idle if _is_dead(seat.member)]:
+        for seat in [seat for seat in self._roster.idle if seat.dead]:
             self._on_death(seat)  # its callback has not run yet
         began = time.monotonic()
         claim = _Claim[M](owner, asyncio.get_running_loop().create_future())
@@ -159,7 +149,7 @@ class Pool(Generic[M]):
         left = None if timeout is None else max(0.0, began + timeout - time.monotonic())
         return await self.checkout(block=block, timeout=left)
 
-    async def _await(self, claim: _Claim[M], timeout: float | None) -> _Seat[M]:
+    async def _await(self, claim: _Claim[M], timeout: float | None) -> Seat[M]:
         try:
             async with asyncio.timeout(timeout):
                 return await claim.granted
@@ -183,9 +173,9 @@ class Pool(Generic[M]):
         self._previous[id(member)] = claim.owner
         self._give_back(claim, seat)
 
-    def _give_back(self, claim: _Claim[M], seat: _Seat[M]) -> None:
+    def _give_back(self, claim: _Claim[M], seat: Seat[M]) -> None:
         self._forget_owner(claim)
-        if _is_dead(seat.member):
+        if seat.dead:
             self._on_death(seat)
         else:
             self._do(self._roster.withdraw(claim))
@@ -205,7 +195,7 @@ class Pool(Generic[M]):
 
     # ---- what is decided is done
 
-    def _do(self, steps: list[Step[_Claim[M], _Seat[M]]]) -> None:
+    def _do(self, steps: list[Step[_Claim[M], Seat[M]]]) -> None:
         todo = list(steps)
         while todo:
             step = todo.pop(0)
@@ -218,9 +208,9 @@ class Pool(Generic[M]):
                     self._spawn(self._start())
                 case Dismiss(seat):
                     self._drop(seat)
-                    self._spawn(self._end(seat))
+                    self._spawn(seat.end())
 
-    def _hand_over(self, claim: _Claim[M], seat: _Seat[M]) -> list[Step[_Claim[M], _Seat[M]]]:
+    def _hand_over(self, claim: _Claim[M], seat: Seat[M]) -> list[Step[_Claim[M], Seat[M]]]:
         if not claim.granted.done():
             claim.granted.set_result(seat)
             return []
@@ -233,13 +223,13 @@ class Pool(Generic[M]):
 
     async def _start(self) -> None:
         try:
-            member = await self._make()
+            member = await make_member(self.factory)
         except Exception as error:  # whatever a factory raises: the pool goes on, and tries again
             self._note_failure(f"{type(error).__name__}: {error}")
             self._do(self._roster.failed())
             return
         if not self._open:
-            await self._end(_Seat(member))
+            await Seat(member).end()
             return
         self._why = ""
         self._do(self._roster.started(self._seat(member)))
@@ -256,51 +246,25 @@ class Pool(Generic[M]):
         self._again = None
         self._do(self._roster.retry())
 
-    async def _make(self) -> M:
-        factory = self.factory
-        if inspect.iscoroutinefunction(factory):
-            made = await factory()
-        else:
-            made = await asyncio.to_thread(factory)
-            if inspect.isawaitable(made):
-                made = await made
-        if _is_dead(made):
-            raise RuntimeError("the member was dead when it was made")
-        return cast(M, made)
-
-    def _seat(self, member: M) -> _Seat[M]:
-        seat = self._seats[id(member)] = _Seat(member)
-        closed = getattr(member, "closed", None)
-        if isinstance(closed, asyncio.Future):
-            closed.add_done_callback(lambda _: self._on_death(seat))
+    def _seat(self, member: M) -> Seat[M]:
+        seat = self._seats[id(member)] = Seat(member)
+        seat.watch(self._on_death)
         return seat
 
-    def _on_death(self, seat: _Seat[M]) -> None:
+    def _on_death(self, seat: Seat[M]) -> None:
         if self._seats.get(id(seat.member)) is not seat:
             return  # it was dismissed, or the pool is closed: its end is no death
         claim = self._roster.lent.get(seat)
         if claim is not None:
             self._forget_owner(claim)
         self._drop(seat)
-        young = not seat.used and time.monotonic() - seat.born < YOUNG
-        if young:
+        if young := seat.young:
             self._note_failure("it died as soon as it was made")
         self._do(self._roster.died(seat, young=young))
 
-    def _drop(self, seat: _Seat[M]) -> None:
+    def _drop(self, seat: Seat[M]) -> None:
         self._seats.pop(id(seat.member), None)
         self._previous.pop(id(seat.member), None)
-
-    async def _end(self, seat: _Seat[M]) -> None:
-        close = getattr(seat.member, "close", None)
-        if close is None:
-            return
-        try:
-            done = close()
-            if inspect.isawaitable(done):
-                await done
-        except Exception as error:  # a member that ends badly is gone all the same
-            log.warning("a member did not end in order", error=repr(error))
 
     def _forget_owner(self, claim: _Claim[M]) -> None:
         if claim.on_owner_end is not None:
@@ -311,8 +275,3 @@ class Pool(Generic[M]):
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _is_dead(member: object) -> bool:
-    closed = getattr(member, "closed", None)
-    return isinstance(closed, asyncio.Future) and closed.done()
