@@ -22,6 +22,7 @@ _EXPLORE = int(os.environ.get("MILLPOND_EXPLORE", "0"))
 settings.register_profile(
     "millpond",
     derandomize=not _EXPLORE,
+    deadline=None,
     database=None,
     print_blob=True,
     max_examples=100 * max(1, _EXPLORE),

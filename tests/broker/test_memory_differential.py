@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +15,18 @@ from hypothesis import strategies as st
 from millpond.testing.broker.link import MemoryLink, Party
 from millpond.testing.broker.server import Broker
 
-from tests.support.differential import Answer, Player, answer_delivery, api, publish, publish_batch, pull, read
+from tests.support.differential import (
+    PATIENCE,
+    Answer,
+    Player,
+    answer_delivery,
+    api,
+    publish,
+    publish_batch,
+    pull,
+    read,
+)
+from tests.support.eventually import eventually
 from tests.support.nats import NatsServer
 
 _NUMBERS = itertools.count(1)
@@ -51,12 +63,13 @@ async def play(player: Player, script: list[tuple[Any, ...]]) -> list[list[Answe
     for config in STREAMS:
         own = {name: _own(value, player.prefix) for name, value in config.items()}
         await api(player, f"STREAM.CREATE.{own['name']}", own)
-    for stream, wait in (("W", 600), ("S", 1)):
-        for name in ("a", "b"):
-            config = {"durable_name": name, "ack_policy": "explicit", "ack_wait": wait * SECOND}
-            config["filter_subject"] = f"%.{stream.lower()}.{name}"
-            ask = {"stream_name": f"%_{stream}", "config": config}
-            await player.ask(f"$JS.API.CONSUMER.CREATE.%_{stream}.{name}", _json(ask))
+    for stream, name in (("W", "a"), ("W", "b"), ("S", "a"), ("S", "b")):
+        # Of one consumer the leases run out, of the others in no run.
+        wait = 1 if (stream, name) == ("S", "b") else 600
+        config = {"durable_name": name, "ack_policy": "explicit", "ack_wait": wait * SECOND}
+        config["filter_subject"] = f"%.{stream.lower()}.{name}"
+        ask = {"stream_name": f"%_{stream}", "config": config}
+        await player.ask(f"$JS.API.CONSUMER.CREATE.%_{stream}.{name}", _json(ask))
     found = []
     for act, *arguments in script:
         found.append(await act(player, *arguments))
@@ -165,17 +178,34 @@ steps = st.one_of(
     ),
     st.tuples(st.just(api), st.just("STREAM.INFO.%_L"), st.fixed_dictionaries({"subjects_filter": patterns})),
     st.tuples(st.just(api), st.sampled_from(["STREAM.INFO.%_W", "STREAM.INFO.%_D", "STREAM.INFO.%_NONE"])),
-    st.tuples(st.just(api), st.sampled_from(["CONSUMER.INFO.%_W.a", "CONSUMER.INFO.%_W.b", "CONSUMER.INFO.%_W.none"])),
+    st.builds(lambda consumer: (_read_consumer, consumer), st.sampled_from(["a", "b", "none"])),
 )
 
 
+async def _settle(player: Player, consumer: str) -> None:
+    """Until the consumer knows of every message that is stored for it: a real server tells it a moment after the
+    publisher, and until then a pull that does not wait finds fewer."""
+
+    async def settled() -> bool:
+        # Each in flight, or still to come.
+        [stream] = await api(player, "STREAM.INFO.%_W", {"subjects_filter": f"%.w.{consumer}"})
+        [found] = await api(player, f"CONSUMER.INFO.%_W.{consumer}")
+        stored = sum((stream.body["state"].get("subjects") or {}).values())
+        return bool(found.body["num_pending"] + found.body["num_ack_pending"] == stored)
+
+    await eventually(settled, PATIENCE, f"{consumer} knows what is stored")
+
+
 async def _pull_now(player: Player, consumer: str, batch: int) -> list[Answer]:
-    found = await pull(player, "%_W", consumer, batch=batch, no_wait=True)
-    if found[0].status != "404":
-        return found
-    # A real server tells its consumers of a new message a moment after it has confirmed it.
-    await asyncio.sleep(0.02)
+    if consumer != "none":
+        await _settle(player, consumer)
     return await pull(player, "%_W", consumer, batch=batch, no_wait=True)
+
+
+async def _read_consumer(player: Player, consumer: str) -> list[Answer]:
+    if consumer != "none":
+        await _settle(player, consumer)
+    return await api(player, f"CONSUMER.INFO.%_W.{consumer}")
 
 
 # Not shrunk: each run needs streams of its own on the real server, and the message names the step that differs.
@@ -189,30 +219,42 @@ def test_any_script_has_the_same_answers_on_both(url: str, script: list[tuple[An
     asyncio.run(compare(url, script))
 
 
+async def _publish_due(player: Player, subject: str, seconds: float, which: str = "") -> list[Answer]:
+    """A schedule whose time comes so many seconds from now."""
+    at = datetime.now(UTC) + timedelta(seconds=seconds)
+    fixed = {"Nats-Schedule-TTL": "1h", "Mp-Envelope": "{}", "Which": which}
+    target = f"%.due.{'a' if subject.endswith('1') else 'b'}"
+    return await publish(
+        player, subject, fixed | {"Nats-Schedule": f"@at {at.isoformat()}", "Nats-Schedule-Target": target}
+    )
+
+
 async def _pull_within(player: Player, consumer: str, seconds: float) -> list[Answer]:
     return await pull(player, "%_S", consumer, batch=1, expires=int(seconds * SECOND))
 
 
+async def _nak_for(player: Player, seconds: float) -> list[Answer]:
+    """Give a's first delivery back for that long; its next one, which comes no sooner."""
+    began = time.monotonic()
+    await answer_delivery(player, 0, b'-NAK {"delay": %d}' % int(seconds * SECOND))
+    found = await _pull_within(player, "a", PATIENCE)
+    assert time.monotonic() - began >= seconds
+    return found
+
+
 async def test_schedules_sources_delays_and_leases_tell_the_same_story(url: str) -> None:
-    first = datetime.now(UTC) + timedelta(seconds=1)
-    due = {"Nats-Schedule-TTL": "1h", "Mp-Envelope": "{}"}
-    for_a = {**due, "Nats-Schedule": f"@at {first.isoformat()}", "Nats-Schedule-Target": "%.due.a"}
-    later = f"@at {(first + timedelta(seconds=1)).isoformat()}"
-    for_b = {**due, "Nats-Schedule": later, "Nats-Schedule-Target": "%.due.b"}
     script: list[tuple[Any, ...]] = [
-        (publish, "%.later.t1", for_a),
+        (_publish_due, "%.later.t1", 0.5),
         # The second schedule of a subject takes the place of the first.
-        (publish, "%.later.t2", {**for_b, "Which": "first"}),
-        (publish, "%.later.t2", {**for_b, "Which": "second"}),
+        (_publish_due, "%.later.t2", 3600, "first"),
+        (_publish_due, "%.later.t2", 0.5, "second"),
         # They are due: written without their own headers, and in the queue under its subjects.
-        (_pull_within, "a", 10),
-        (_pull_within, "b", 10),
+        (_pull_within, "a", PATIENCE),
+        (_pull_within, "b", PATIENCE),
         (api, "STREAM.INFO.%_D", {"subjects_filter": ">"}),
         # A delayed NAK comes again with the next count, and so does a lease that ran out.
-        (answer_delivery, 0, b'-NAK {"delay": 200000000}'),
-        (_pull_within, "a", 0.05),
-        (_pull_within, "a", 10),
-        (_pull_within, "b", 10),
+        (_nak_for, 0.2),
+        (_pull_within, "b", PATIENCE),
         # An ack of the first delivery takes away the message, whoever has it now.
         (answer_delivery, 1, b"+ACK"),
         (answer_delivery, 2, b"+ACK"),

@@ -43,17 +43,22 @@ async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
 
 
 @contextmanager
-def container(server: NatsServer, log: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """What the image starts, in a PID namespace of its own: the process outside, and the id of process 1 within."""
+def container(server: NatsServer, log: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """What the image starts, in a PID namespace of its own: the process outside."""
     known = {"NATS_URL": server.url, "NAMESPACE": "ns", "POOL": "pool", "WORKER": "w1", "HTTP_PORT": "0"}
     known |= {"APP": "tests.support.worker_app:app", "PYTHON": sys.executable} | settings
     environment = {**os.environ, **{f"MILLPOND_{key}": value for key, value in known.items()}}
     command = [*NAMESPACE, "sh", str(ROOT / "worker_image" / "start.sh")]
     with log.open("wb") as out, subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out) as outside:
         try:
-            yield outside, eventually_sync(lambda: child_of(outside.pid), START, "process 1")
+            yield outside
         finally:
             outside.kill()
+
+
+def process_1(outside: "subprocess.Popen[bytes]") -> int:
+    """The id of process 1 within, as it is outside. Not for one that may end before anybody looks."""
+    return eventually_sync(lambda: child_of(outside.pid), START, "process 1")
 
 
 def child_of(pid: int) -> int:
@@ -71,7 +76,8 @@ def await_worker(first: int) -> None:
 def test_sigterm_before_the_worker_has_a_handler_ends_it_at_once(server: NatsServer, tmp_path: Path) -> None:
     """Several times, since the worst moment is short: the child is forked and does not execute Python yet."""
     for _ in range(10):
-        with container(server, tmp_path / "log") as (outside, first):
+        with container(server, tmp_path / "log") as outside:
+            first = process_1(outside)
             await_worker(first)
             os.kill(first, signal.SIGTERM)
             assert outside.wait(START) == 0
@@ -87,13 +93,13 @@ async def test_sigterm_later_drains_and_its_exit_code_is_the_containers(server: 
         async def is_idle() -> bool:
             return "Idle" in await states()
 
-        with container(server, tmp_path / "log") as (outside, first):
+        with container(server, tmp_path / "log") as outside:
             await eventually(is_idle, START, "an idle worker")
-            os.kill(first, signal.SIGTERM)
+            os.kill(process_1(outside), signal.SIGTERM)
             assert await asyncio.to_thread(outside.wait, START) == 0
         assert (await states())[-1] == "Stopped"
 
 
 def test_an_exit_code_of_the_worker_is_the_containers(server: NatsServer, tmp_path: Path) -> None:
-    with container(server, tmp_path / "log", APP="nowhere:app") as (outside, _):
+    with container(server, tmp_path / "log", APP="nowhere:app") as outside:
         assert outside.wait(START) == 2

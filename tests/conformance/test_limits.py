@@ -122,7 +122,7 @@ async def test_starts_that_a_crash_left_unused_are_made_up_for(bed: Bed) -> None
     await tasks[0].result(timeout=START)
     await bed.crash(first)
     before = await rate_due(bed)
-    assert before.owed == 0
+    assert before.owed <= bed.ground.stalls
 
     async def is_stalled() -> bool:
         return await server_time(bed) > before.tat + MAKE_UP / 2
@@ -150,8 +150,12 @@ async def test_a_handlers_rate_lets_other_handlers_pass(bed: Bed) -> None:
     slow_ones = [await bed.submit("slow") for _ in range(5)]
     await slow_ones[0].result(timeout=START)
     assert await bed.call("free", 7) == 7
-    status = await slow_ones[1].status()
-    assert (status.state, status.reason, status.attempts) == ("Scheduled", "RateLimited", 0)
+
+    async def put_off() -> bool:
+        status = await slow_ones[1].status()
+        return (status.state, status.reason, status.attempts) == ("Scheduled", "RateLimited", 0)
+
+    await bed.until(put_off, "the second put off")
     await bed.is_empty()
 
 
@@ -169,7 +173,7 @@ async def test_a_rate_key_waits_for_itself_alone_and_each_task_once(bed: Bed) ->
     await asyncio.gather(*(task.result(timeout=START) for task in (*same, other)))
     times = await claim_times(bed, same)
     assert none_too_early(times, began, rate)
-    assert await claim_times(bed, [other]) < times[1:]
+    assert [event.state for event in await bed.log(other)] == ["Running", "Succeeded"]
     logs = [await bed.log(task) for task in same]
     put_off = Counter(event.state for log in logs for event in log)
     assert put_off["Scheduled"] <= 2
@@ -206,19 +210,22 @@ async def is_parked(task: Any) -> bool:
 
 
 async def test_as_many_tasks_of_a_key_as_it_has_places(bed: Bed) -> None:
-    inside, most = 0, 0
+    gate, inside, most = bed.gate(), 0, 0
 
     @bed.app.task("counted", concurrency=3)
     async def counted() -> None:
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
+        await gate.pass_through()
         await asyncio.sleep(0.02)
         inside -= 1
 
     for name in ("w1", "w2"):
         await bed.start_worker(name, concurrency=8)
     tasks = await bed.client.submit_many(bed.queue.pool, "counted", [[]] * 40)
+    await bed.until(lambda: inside == 3, "three at once")
+    gate.open()
     await asyncio.gather(*(task.result(timeout=START) for task in tasks))
     assert most == 3
     await bed.is_empty()

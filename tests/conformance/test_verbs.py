@@ -109,7 +109,12 @@ async def test_tasks_in_backoff_hold_neither_a_slot_nor_an_ack(bed: Bed) -> None
     stream = subjects.pool_stream(bed.queue.namespace, "mill")
     consumer: Any = await bed.transport.api(f"CONSUMER.INFO.{stream}.{subjects.consumer('default')}")
     assert (consumer["num_ack_pending"], consumer["num_pending"]) == (0, 0)
-    assert not (await bed.next_beat("w1")).in_flight
+
+    async def free() -> bool:
+        return not (await bed.next_beat("w1")).in_flight
+
+    # Of the last task the worker hears a moment after the queue that its message is gone.
+    await bed.until(free, "a heartbeat without a task")
     for task in waiting:
         assert await bed.transport.read_last(
             subjects.STREAM_DELAYED, subjects.later(bed.client.namespace, task.pool, task.id)

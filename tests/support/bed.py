@@ -24,7 +24,8 @@ from millpond_api.lifecycle import WorkerState
 START = 60.0
 """Seconds that a step may take on a shared machine; an idle one takes milliseconds."""
 LOOK = 0.02
-LEASE = 2.0
+LEASE = 6.0
+"""Seconds. Kept alive every third of it, so a machine that stalls for nearly 4 s gives no task to a second worker."""
 
 
 class Ground(Protocol):

@@ -21,12 +21,12 @@ from millpond_api.broker import QueueConfig
 from millpond_api.events import Beat, RpcAnswer, TaskEvent, WorkerEvent
 from nats.aio.client import Client as Connection
 
+from tests.support.bed import LEASE as LEASE
 from tests.support.eventually import eventually
 from tests.support.gate import Gate
 from tests.support.nats import NatsServer, ensure_pool
 
 ROOT = Path(__file__).parents[2]
-LEASE = 2.0
 START = 180.0
 """Generous: an interpreter takes a second to start, and took two minutes where other work had both cores."""
 
