@@ -102,8 +102,8 @@ async def test_a_plain_handler_that_waits_for_its_deadline_gets_it_by_advance() 
 
 async def test_work_in_an_executor_is_waited_for_really() -> None:
     with Clock() as clock:
-        await asyncio.wait_for(asyncio.to_thread(time.sleep, 0.05), timeout=5)
-        assert clock.elapsed < 5
+        await asyncio.wait_for(asyncio.to_thread(time.sleep, 0.05), timeout=60)
+        assert clock.elapsed < 60
 
 
 async def test_utc_now_and_the_loop_tell_the_same_time_and_the_clock_of_others_goes_on() -> None:
@@ -212,15 +212,25 @@ async def test_an_unknown_step_is_refused_and_names_those_there_are() -> None:
             pool.faults.crash("w1", "lunch")
 
 
-async def test_a_simple_task_takes_less_than_five_milliseconds_of_processor() -> None:
+async def test_a_simple_task_takes_less_processor_than_three_hundred_thousand_calls() -> None:
+    """A thousand tests of a user's handlers take seconds: 2 ms each on the core on which 300,000 empty calls take 8 ms.
+    Both are measured here, side by side and the best of five, because what a core does in 8 ms is the machine's."""
+    task = yardstick = 60.0
     async with Pool(app) as pool:
-        best = 1.0
         for _ in range(5):
+            began = time.process_time()
+            for _ in range(300_000):
+                nothing()
+            yardstick = min(yardstick, time.process_time() - began)
             began = time.process_time()
             for number in range(20):
                 assert await pool.call("double", number) == 2 * number
-            best = min(best, (time.process_time() - began) / 20)
-        assert best < 0.005
+            task = min(task, (time.process_time() - began) / 20)
+        assert task < yardstick, (task, yardstick)
+
+
+def nothing() -> None:
+    """What the yardstick calls."""
 
 
 async def test_a_task_that_has_ended_leaves_nothing_to_the_garbage_collector() -> None:
