@@ -52,14 +52,21 @@ def free_port() -> int:
 class NatsServer:
     """One server process. Start it, hurt it, start it again: the port and the stored data stay the same."""
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, config: str = "", login: str = "") -> None:
+        """`config`: more of nats-server's own; `login` (user:password) stands in the URL of whoever prepares a test."""
         self._own_directory = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="millpond-nats-"))
         self.port = free_port()
+        self._config, self._login = config, login
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
+        return f"nats://{self._login and self._login + '@'}127.0.0.1:{self.port}"
+
+    @property
+    def bare_url(self) -> str:
+        """Without anybody's login."""
         return f"nats://127.0.0.1:{self.port}"
 
     @property
@@ -79,6 +86,10 @@ class NatsServer:
         self.directory.mkdir(parents=True, exist_ok=True)
         log = (self.directory / "server.log").open("ab")
         command = [find_binary(), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.directory / "data")]
+        if self._config:
+            file = self.directory / "server.conf"
+            file.write_text(self._config)
+            command += ["-c", str(file)]
         self._process = subprocess.Popen(command, stdout=log, stderr=log)
         log.close()
         eventually_sync(self._greets, START_TIMEOUT, f"nats-server on {self.url} (log: {self.directory}/server.log)")

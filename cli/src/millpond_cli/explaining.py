@@ -84,6 +84,9 @@ def _count_line(name: str, status: Object) -> str:
     counts: dict[str, Any] = status.get("workers") or {}
     states = ", ".join(f"{counts[state]} {state}" for state in counts if counts[state])
     wanted, ready = int(status.get("desired") or 0), int(status.get("readyReplicas") or 0)
+    remote = int(status.get("remoteWorkers") or 0)
+    if remote:
+        states += f"; {remote} of them remote, with {status.get('remoteSlots', 0)} slots"
     return f"{name}: {explain.workers(wanted)} asked for, {ready} ready" + (f" ({states})" if states else "")
 
 

@@ -121,6 +121,17 @@ def catalogue_stream(storage: str = "file", replicas: int = 1, max_age: float = 
     )
 
 
+def settings_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
+    """What the workers of each pool are told, one message a pool; that a pool is gone stays known for a month."""
+    return _shared_stream(
+        subjects.STREAM_SETTINGS,
+        [subjects.settings_all()],
+        (storage, replicas),
+        max_msgs_per_subject=1,
+        allow_msg_ttl=True,
+    )
+
+
 def limits_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
     """The state of rates, places and unique keys: one message each, changed by compare-and-set, gone by its own TTL."""
     return _shared_stream(
@@ -151,6 +162,7 @@ def shared_streams(storage: str = "file", replicas: int = 1) -> tuple[dict[str, 
         ledger_stream,
         history_stream,
         catalogue_stream,
+        settings_stream,
         limits_stream,
         parked_stream,
         objects_stream,

@@ -91,6 +91,7 @@ KINDS = (
             ("Restarts", "integer", ".status.restarts", 0),
             ("Reason", "string", ".status.reason", 0),
             ("Age", "date", ".metadata.creationTimestamp", 0),
+            ("Remote", "boolean", ".spec.remote", 1),
             ("Node", "string", ".status.node", 1),
             ("Since", "date", ".status.since", 1),
             ("Message", "string", ".status.message", 1),

@@ -200,6 +200,8 @@ class Beat(Record):
     """Task objects that wait for such a handler, the last 20 seen."""
     limited: bool = False
     """Whether the pool's rate has held it back in the last seconds."""
+    remote: Word = ""
+    """The host of a worker outside the cluster; empty: it runs in a pod of its name."""
     served: Annotated[dict[Word, tuple[int, float]], Once] = field(default_factory=dict)
     """By class, once it has served more than one: attempts that ended since its start, and their seconds in all."""
 

@@ -23,6 +23,7 @@ STREAM_HISTORY = "MILLPOND_HISTORY"
 STREAM_CATALOGUE = "MILLPOND_CATALOGUE"
 STREAM_LIMITS = "MILLPOND_LIMITS"
 STREAM_PARKED = "MILLPOND_PARKED"
+STREAM_SETTINGS = "MILLPOND_SETTINGS"
 
 HEADER_ENVELOPE = "Mp-Envelope"
 """The envelope as one compact JSON object (see `envelope`); the message body is the payload."""
@@ -195,6 +196,29 @@ def ledger(namespace: str, pool: str) -> str:
 def catalogue(namespace: str, pool: str, digest: str = "*") -> str:
     """The handlers of one version of a pool's app; without `digest` those of every version."""
     return f"mp.catalogue.{namespace}.{pool}.{digest}"
+
+
+def settings(namespace: str, pool: str) -> str:
+    """What the pool's workers are told (`remote.PoolSettings`): the last message is all of it."""
+    return f"mp.settings.{check_token(namespace, 'namespace')}.{check_token(pool, 'pool')}"
+
+
+def settings_all() -> str:
+    """Those of every pool."""
+    return "mp.settings.>"
+
+
+def parse_settings(subject: str) -> tuple[str, str]:
+    """(namespace, pool) of an `mp.settings.…` subject."""
+    parts = subject.split(".")
+    if len(parts) != 4 or parts[1] != "settings":
+        raise ValueError(f"{subject!r} is not the subject of a pool's settings")
+    return parts[2], parts[3]
+
+
+def remote_inbox(namespace: str, pool: str) -> str:
+    """What the answers to the pool's remote workers begin with: users who may hear only these hear nobody else's."""
+    return f"_INBOX.remote.{check_token(namespace, 'namespace')}.{check_token(pool, 'pool')}"
 
 
 def history(namespace: str, pool: str) -> str:

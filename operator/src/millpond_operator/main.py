@@ -21,6 +21,7 @@ import pydantic
 import structlog
 import uvloop
 from millpond import transport as wire
+from millpond.access import AccessError, read_access, redact_url
 from millpond.transport import Hooks, Transport
 from millpond_api import LABEL_POOL
 from millpond_api.events import Beat, TaskEvent
@@ -116,7 +117,7 @@ async def _until(stop: asyncio.Event) -> None:
 async def lead(settings: Settings, api: Api) -> None:
     """What the leader does."""
     hooks = Hooks()
-    log.info("connecting to NATS", url=settings.nats_url)
+    log.info("connecting to NATS", url=redact_url(settings.nats_url))
     transport = await Transport.connect(settings.nats_url, f"millpond-operator {settings.pod_name}", hooks=hooks)
     world = make_world(settings, api, transport)
     statuses = PoolStatuses(world)
@@ -273,6 +274,11 @@ def main() -> None:
         for problem in error.errors():
             name = "_".join(str(part) for part in problem["loc"]).upper()
             print(f"setting {name}: {problem['msg']}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        read_access()
+    except AccessError as error:
+        print(error, file=sys.stderr)
         sys.exit(2)
     configure_logging(settings.log_format)
     gc.set_threshold(*COLLECT)

@@ -5,8 +5,8 @@ message is made of the steps. The order, in which the later wins:
 
 1. Held or set: no Deployment; `kubectl scale` (spec.replicas, exactly that; not in shadow, where it is somebody else's
    number); pause All; lag unknown; what can't be true. Missing data never changes a number.
-2. Need: the targets (`targets`), activationLag for a pool at zero, what the pool's rateLimit can feed, warmWorkers on
-   top, the forecast from below.
+2. Need: the targets (`targets`) less what remote workers cover (`remote`), activationLag for a pool at zero, what the
+   pool's rateLimit can feed, warmWorkers on top, the forecast from below.
 3. Speed: tolerance, stabilization, idleAfter before the last worker goes, rate policies (`behavior`).
 4. Bounds, at once: floors, ceilings, the group's allowance (`bounds`).
 5. Holds: no node has room (no growth), pause Up or Down, data in doubt (no shrinking).
@@ -18,6 +18,7 @@ from millpond_scaling import rates
 from millpond_scaling.behavior import changes_until, limit_rate, stabilize, within_tolerance
 from millpond_scaling.bounds import apply_bounds, apply_holds
 from millpond_scaling.model import Decision, Memory, Observation, Policy, Value
+from millpond_scaling.remote import cover
 from millpond_scaling.sanity import impossible
 from millpond_scaling.targets import Load, Need, fed_by_rate, highest_need, round_up
 from millpond_scaling.trail import Trail, count
@@ -29,6 +30,7 @@ REASONS = {
     "scaleUp.policies": "RateLimited",
     "scaleDown.policies": "RateLimited",
     "activationLag": "Inactive",
+    "remote": "ServedRemotely",
     "rateLimit": "TaskRateLimited",
     "unschedulable": "Unschedulable",
     "pause": "Paused",
@@ -74,14 +76,24 @@ def _automatic(seen: Observation, policy: Policy, memory: Memory, now: float) ->
     current, in_flight = seen.current, seen.in_flight or 0
     measured = rates.update(seen, policy, memory, now)
     resting = seen.lag == 0 and seen.in_flight == 0 and not rates.moved(memory.rates, measured)
+    load = Load(max(0, seen.lag - in_flight), in_flight, seen, measured)
+    if seen.remote_slots:
+        # To the pods it is all the same whether there is no work or whether others do all of it.
+        covered = cover(highest_need(load, policy).raw, seen, policy, memory, now)
+        resting = resting or (covered.slots > 0 and covered.raw <= 0)
     since = (now if memory.empty_since is None else memory.empty_since) if resting else None
     idle = since is not None and now - since >= policy.idle_after
 
-    load = Load(max(0, seen.lag - in_flight), in_flight, seen, () if idle else measured)
+    load = Load(load.waiting, in_flight, seen, () if idle else measured)
     need = highest_need(load, policy)
     trail = Trail(need.workers)
     trail.start(need.rule, need.workers, _load_text(load, need))
-    _adjust(trail, need, seen, policy)
+    covered = cover(need.raw, seen, policy, memory, now)
+    if covered.slots:
+        trail.to("remote", round_up(covered.raw), f"{covered.slots} remote slots leave {count(round_up(covered.raw))}")
+    elif covered.why_not:
+        trail.note("remote", covered.why_not)
+    _adjust(trail, covered.raw, seen, policy)
     needs, lows = stabilize(trail, memory, policy, current, now)
     if not idle and current > 0 and seen.in_flight is not None:
         trail.to("idleAfter", max(trail.workers, 1), f"idleAfter keeps {count(1)}")
@@ -96,16 +108,15 @@ def _automatic(seen: Observation, policy: Policy, memory: Memory, now: float) ->
     if policy.latency is not None:
         inputs["arrivalRate"] = round(sum(rate for _, _, _, rate in measured), 3)
     clamp = trail.clamp if trail.workers != need.workers else ""
-    memory = Memory(needs, since, changes, measured, lows, (now, current))
+    memory = Memory(needs, since, changes, measured, lows, (now, current), covered.stalled)
     reason = _reason(trail, current, blind=seen.in_flight is None)
     return Decision(current, trail.workers, reason, trail.message(), clamp, inputs, memory, tuple(trail.steps))
 
 
-def _adjust(trail: Trail, need: Need, seen: Observation, policy: Policy) -> None:
-    """From the queue's need to what is wished for now: activation, warm workers, forecast, tolerance."""
+def _adjust(trail: Trail, raw: float, seen: Observation, policy: Policy) -> None:
+    """From what is needed of pods to what is wished for now: activation, warm workers, forecast, tolerance."""
     assert seen.current is not None
     assert seen.lag is not None
-    raw = need.raw
     if policy.activation and seen.current == 0 and seen.lag <= policy.activation:
         raw = 0.0
         trail.to("activationLag", 0, f"activationLag {policy.activation} keeps it at zero")
@@ -159,6 +170,8 @@ def _inputs(seen: Observation, policy: Policy) -> dict[str, Value]:
         inputs |= {"allowance": seen.allowance, "group": seen.group}
     if seen.forecast is not None:
         inputs["forecast"] = seen.forecast
+    if seen.remote_slots:
+        inputs |= {"remoteSlots": seen.remote_slots, "remoteInFlight": seen.remote_in_flight}
     if seen.unschedulable:
         inputs["unschedulable"] = seen.unschedulable
     if policy.shadow:

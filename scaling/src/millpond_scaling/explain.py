@@ -69,6 +69,8 @@ def seen_text(seen: Observation) -> str:
     parts = [f"{name} {'unknown' if value is None else value}" for name, value in facts.items()]
     if seen.service_seconds is not None:
         parts.append(f"service time {seen.service_seconds:.3g} s")
+    if seen.remote_slots:
+        parts.append(f"remote slots {seen.remote_slots} ({seen.remote_in_flight} in flight)")
     if seen.unschedulable:
         parts.append(f"{seen.unschedulable} pods without a node")
     if seen.allowance is not None:

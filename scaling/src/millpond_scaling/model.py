@@ -114,6 +114,10 @@ class Observation:
     group: str = ""
     forecast: int | None = None
     """Workers that the pool's own history says will be needed soon; None when the forecast is off."""
+    remote_slots: int = 0
+    """Slots of workers outside the cluster (of one that drains those in use), and the tasks in them (part of
+    `in_flight`)."""
+    remote_in_flight: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,8 @@ class Memory:
     rates: tuple[tuple[str, float, int, float], ...] = ()
     lows: tuple[tuple[float, int], ...] = ()
     seen: tuple[float, int] | None = None
+    stalled: tuple[float, int] | None = None
+    """While tasks wait that remote workers have slots for: since when none was taken, and how many had been then."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ def impossible(seen: Observation, policy: Policy) -> str:
         ("allowance", seen.allowance),
         ("forecast", seen.forecast),
         ("arrivals", seen.arrived),
+        ("remote slots", seen.remote_slots),
+        ("tasks in flight elsewhere", seen.remote_in_flight),
     ):
         if value is not None and value < 0:
             return f"{name} of {value} can't be"
@@ -28,7 +30,7 @@ def impossible(seen: Observation, policy: Policy) -> str:
     if seen.lag is None or seen.in_flight is None or seen.current is None:
         return ""
     # Heartbeats are up to some seconds older than the lag: all slots may have finished in between, but no more.
-    slots = max(seen.current, seen.ready or 0) * policy.slots
+    slots = max(seen.current, seen.ready or 0) * policy.slots + seen.remote_slots
     if seen.in_flight > seen.lag + slots:
         return f"{seen.in_flight} in flight of {seen.lag} in the queue can't be with {slots} slots"
     return ""

@@ -15,6 +15,7 @@ from millpond_api.lifecycle import TaskState
 from millpond_api.limits import KeyPolicy, Places, PoolLimits, Rate
 from millpond_api.retry import RetryPolicy
 
+from millpond.access import Access, AccessError
 from millpond.app import App
 from millpond.client import Client
 from millpond.context import Context, current
@@ -54,6 +55,8 @@ from millpond.submission import Options
 from millpond.unique import Unique
 
 __all__ = [
+    "Access",
+    "AccessError",
     "App",
     "ArgumentsNotSerializable",
     "ArgumentsRefused",

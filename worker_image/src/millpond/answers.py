@@ -55,6 +55,10 @@ class NoMessage(Refused):
     """The stream holds no message of this sequence (any more)."""
 
 
+class AccessRefused(TransportError):
+    """The server does not let these credentials in; trying again without a change would not help."""
+
+
 class Unconfirmed(TransportError):
     """No answer (time or connection ran out). It is NOT known whether it was done: read again and decide again."""
 

@@ -18,13 +18,16 @@ from typing import Self
 import nats
 import nats.errors
 
-from millpond.answers import Message, Refused, StreamMissing, Unconfirmed
+from millpond.access import Access, read_access, redact_url
+from millpond.answers import AccessRefused, Message, Refused, StreamMissing, Unconfirmed
 from millpond.connection import Connection
 from millpond.link import Arrived, Link, LinkSubscription, Listener, listen, make_link, make_message
 from millpond.pausing import happens
 
 TIMEOUT = 5.0
 """Seconds that a request may take before it counts as unconfirmed; a healthy server answers in milliseconds."""
+REFUSALS = ("authorization violation", "authentication")
+"""In the server's words (server/errors.go): what it says to credentials that it does not take."""
 _SWEEP = 0.25
 """Seconds between looks for requests past their time: one timer for all is cheaper than one each."""
 
@@ -70,17 +73,36 @@ class Channel:
 
     _connection: Link
     _hooks: Hooks
-    _prefix: str = field(default_factory=lambda: f"_INBOX.{secrets.token_hex(8)}")
+    _access: Access
+    _patient: bool = True
+    """Whether credentials that the server refuses are tried again: it may learn of them."""
+    _prefix: str = field(init=False)
     _tokens: "itertools.count[int]" = field(default_factory=itertools.count)
     _pending: dict[str, _Pending] = field(default_factory=dict)
     _connected: asyncio.Event = field(default_factory=asyncio.Event)
     _sweeper: asyncio.TimerHandle | None = None
 
+    def __post_init__(self) -> None:
+        self._prefix = f"{self._access.inbox}.{secrets.token_hex(8)}"
+
     @classmethod
-    async def connect(cls, url: str, name: str, *, hooks: Hooks | None = None, timeout: float | None = None) -> Self:
-        """Connected to `url`, trying for `timeout` seconds (None: for ever); `Unconfirmed` when it could not be."""
+    async def connect(
+        cls,
+        url: str,
+        name: str,
+        *,
+        hooks: Hooks | None = None,
+        timeout: float | None = None,
+        access: Access | None = None,
+    ) -> Self:
+        """Connected to `url`, trying for `timeout` seconds (None: for ever); `Unconfirmed` when it could not be.
+
+        `access` is the environment's (`read_access`) when not given; AccessError when it can't work. `AccessRefused`
+        when the server refuses it, with a timeout at once; without one it is tried for ever, as if it were away.
+        """
+        access = access.check() if access else read_access()
         connection = make_link(url, Connection)
-        channel = cls(connection, hooks or Hooks())
+        channel = cls(connection, hooks or Hooks(), access, _patient=timeout is None)
         try:
             async with asyncio.timeout(timeout):
                 await connection.connect(
@@ -96,11 +118,16 @@ class Channel:
                     error_cb=channel._on_error,
                     disconnected_cb=channel._on_disconnect,
                     reconnected_cb=channel._on_reconnect,
+                    **access.options(),
                 )
         except TimeoutError:
             reason = connection.last_error or "no answer"
             await connection.close()
-            raise Unconfirmed(f"no NATS server answers at {url} within {timeout:g} s ({reason})") from None
+            raise Unconfirmed(f"no NATS server answers at {redact_url(url)} within {timeout:g} s ({reason})") from None
+        except AccessRefused as error:
+            await connection.close()
+            raise AccessRefused(f"NATS at {redact_url(url)} does not let in {access.who}: {error}") from None
+        channel._patient = True
         channel._connected.set()
         await listen(connection, f"{channel._prefix}.*", channel._on_answer)
         return channel
@@ -165,7 +192,7 @@ class Channel:
 
     def new_inbox(self) -> str:
         """A subject for answers that nobody else uses and that the request correlator does not hear."""
-        return f"_INBOX.{secrets.token_hex(11)}"
+        return f"{self._access.inbox}.{secrets.token_hex(11)}"
 
     async def request(self, subject: str, body: bytes = b"", *, timeout: float = TIMEOUT) -> Message:
         """The one answer to a request; `StreamMissing` when nobody listens, `Unconfirmed` without an answer."""
@@ -221,6 +248,9 @@ class Channel:
 
     async def _on_error(self, error: Exception) -> None:
         self._hooks.error(error)
+        # nats-py calls this amid its tries to connect: what is raised here ends them.
+        if not self._patient and any(word in str(error).lower() for word in REFUSALS):
+            raise AccessRefused(str(error))
 
     async def _on_disconnect(self) -> None:
         self._connected.clear()

@@ -19,6 +19,7 @@ from millpond_api import subjects
 from millpond_api.catalogue import HandlerCard
 from millpond_api.events import utc_now
 
+from millpond.access import Access
 from millpond.catalogues import Catalogues
 from millpond.codecs import check_codec, has_codec, missing
 from millpond.codecs.zstd import has_zstd
@@ -81,17 +82,20 @@ class Client:
         *,
         namespace: str | None = None,
         timeout: float | None = 30.0,
+        access: Access | None = None,
         **habits: Unpack[ClientHabits],
     ) -> AsyncIterator[Self]:
         """A connected client; NotConnected after `timeout` seconds without a server (None: try for ever).
 
-        `url` and `namespace` default to MILLPOND_NATS_URL and MILLPOND_NAMESPACE, which the pods of a pool have.
+        `url` and `namespace` default to MILLPOND_NATS_URL and MILLPOND_NAMESPACE, which the pods of a pool have;
+        `access` (user, token, credentials file, TLS) to MILLPOND_NATS_USER and so on. BrokerRefused when NATS does not
+        take it, AccessError when it can't work.
         """
         url = url or os.environ.get("MILLPOND_NATS_URL", DEFAULT_URL)
         namespace = subjects.check_token(namespace or os.environ.get("MILLPOND_NAMESPACE", "default"), "namespace")
         hooks, made = Hooks(), make_habits(**habits)
         with broker_errors():
-            transport = await Transport.connect(url, "millpond-client", hooks=hooks, timeout=timeout)
+            transport = await Transport.connect(url, "millpond-client", hooks=hooks, timeout=timeout, access=access)
         client = cls(transport, namespace, made)
         hooks.reconnected = client._wake_all
         try:

@@ -25,6 +25,11 @@ class SettingsError(Exception):
     """The environment does not describe a worker; the text names the variable."""
 
 
+def default_name() -> str:
+    """A worker's name where none was given: its host's (in a pod, the pod's)."""
+    return socket.gethostname().replace(".", "-")
+
+
 class ResultSettings(pydantic.BaseModel):
     """What becomes of results (`spec.results` of the pool)."""
 
@@ -49,7 +54,7 @@ class Settings(BaseSettings):
     pool: str
     app: str = Field(pattern=r"^[\w.]+:[\w.]+$")
     concurrency: int = Field(default=1, ge=1, le=10_000)
-    worker: str = Field(default_factory=lambda: socket.gethostname().replace(".", "-"))
+    worker: str = Field(default_factory=default_name)
     classes: Annotated[tuple[str, ...], NoDecode] = ("default",)
     """In priority order."""
     weights: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
@@ -83,6 +88,8 @@ class Settings(BaseSettings):
     lost_slots: int = Field(default=3, ge=1)
     """A worker that had to abandon so many threads drains and ends, to start afresh: each still takes memory."""
 
+    remote: str = Field(default="", max_length=253)
+    """The host of a worker outside the cluster; empty in a pod. Nobody starts a remote one again but itself."""
     fair_lanes: int = Field(default=0, ge=0)
     """Lanes of each class, for fairness between keys; 0: tasks have none (those that got one earlier are found)."""
 

@@ -16,6 +16,7 @@ import orjson
 from millpond_api import subjects
 
 from millpond.answers import (
+    AccessRefused,
     Duplicate,
     Fenced,
     Message,
@@ -35,6 +36,7 @@ from millpond.channel import TIMEOUT, Channel, Hooks, Subscription
 from millpond.outgoing import Outgoing, make_batch, make_schedule, wire_headers
 
 __all__ = [
+    "AccessRefused",
     "Duplicate",
     "Fenced",
     "Hooks",

@@ -1,4 +1,4 @@
-"""Worker: one pod of a pool, as a state machine.
+"""Worker: one pod of a pool, or one worker that joined it from outside the cluster, as a state machine.
 
 Written by the operator alone. The object outlives its pod, so that how it ended stays readable.
 """
@@ -12,7 +12,8 @@ class WorkerSpec(Model):
     """Which worker this is."""
 
     pool: str = Field(description="Name of its WorkerPool.")
-    pod: str = Field(default="", description="Name of its pod.")
+    pod: str = Field(default="", description="Name of its pod; empty for a worker outside the cluster.")
+    remote: bool = Field(default=False, description="Whether it joined from outside the cluster (no pod is its).")
 
 
 class RunningTask(Model):
@@ -55,7 +56,7 @@ class WorkerStatus(Model):
         default=None, description="Since when a call into C holds its interpreter, so that none of its Python runs."
     )
     restarts: int = Field(default=0, description="Restarts of its container.")
-    node: str = Field(default="", description="The node it runs on.")
+    node: str = Field(default="", description="The node it runs on; of a remote worker its host.")
     reason: str = Field(default="", description="Why it is in this state (OOMKilled, Error, Evicted, ScaleDown, ...).")
     message: str = Field(default="", description="One sentence on the state.")
     exit_code: int | None = Field(default=None, description="Exit code of its container when it ended.")

@@ -170,7 +170,11 @@ class WorkerPoolStatus(Model):
     waiting: int = Field(default=0, description="Tasks waiting in the queue.")
     in_flight: int = Field(default=0, description="Tasks that workers run now.")
     selector: str = Field(default="", description="Label selector of the worker pods (for the scale subresource).")
-    workers: WorkerCounts = Field(default_factory=WorkerCounts, description="Workers by state.")
+    workers: WorkerCounts = Field(
+        default_factory=WorkerCounts, description="Workers by state, those outside the cluster among them."
+    )
+    remote_workers: int = Field(default=0, description="Workers outside the cluster that are heard of.")
+    remote_slots: int = Field(default=0, description="Slots of those that take tasks.")
     tasks: TaskCounts = Field(default_factory=TaskCounts, description="Task objects by phase.")
     mode: str = Field(default="", description="Auto, Manual (kubectl scale), Paused or Shadow.")
     forecast: str | None = Field(default=None, description="How the forecast stands: on, off or learning, and why.")

@@ -49,7 +49,8 @@ def keep_worker(body: Body) -> Body:
     """Who it is, whose it is and the state that it says."""
     state = (body.get("status") or {}).get("state", "")
     metadata = _identity(body) | {"creationTimestamp": sys.intern(body["metadata"]["creationTimestamp"])}
-    spec = _share((("pool", body["spec"]["pool"]),))
+    remote = (("remote", "true"),) if body["spec"].get("remote") else ()
+    spec = _share((("pool", body["spec"]["pool"]), *remote))
     return {"metadata": metadata, "spec": spec, "status": _share((("state", state),)) if state else None}
 
 

@@ -1,5 +1,8 @@
 """A pool's workers as one small record: how many, how ready, what they run, what troubles them. Pure.
 
+Workers outside the cluster count for what is run and offered; they are no pods, so nothing that is about pods (how
+many, how ready, drained ones, versions) knows of them.
+
 Owns what the scaling loop and the pool's status read of the workers, so that a pool in which nothing changed costs
 nothing: `World.crowd` makes it anew only after one of its workers said something new, fell silent or was heard again.
 So nothing in it may depend on the time in another way than by `WorkerMemory.silence`.
@@ -15,11 +18,13 @@ from millpond_api.lifecycle import WorkerState
 from millpond_operator.decisions.workers import Silence, WorkerMemory, decide_state
 
 NAMED_HANDLERS = 5
+TAKING = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.LEASED)
+"""States in which a worker takes tasks, or would with a free slot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """The workers of a pool that have a pod.
+    """The workers of a pool.
 
     `in_flight` counts the tasks that fresh heartbeats name; it is None while a ready worker is silent for less than
     its leases last. `said_in_flight` counts what every worker said last. `states` are those that are no end.
@@ -42,28 +47,35 @@ class Crowd:
     unschedulable_why: str = ""
     limited: bool = False
     """Whether the pool's rate holds any of them back."""
+    remote: int = 0
+    """Workers outside the cluster that are heard of; their slots, of one that drains those in use; what they run."""
+    remote_slots: int = 0
+    remote_in_flight: int = 0
 
 
-def make_crowd(workers: Iterable[tuple[str, WorkerMemory]]) -> Crowd:
-    """The record of these workers, each with its pod's name."""
+def make_crowd(workers: Iterable[tuple[str, WorkerMemory]], remote: Iterable[WorkerMemory] = ()) -> Crowd:
+    """The record of these workers, each with its pod's name, and of those outside the cluster."""
+    outside = list(remote)
+    heard = [worker.beat for worker in outside if worker.beat is not None and worker.silence is Silence.NONE]
     seen = [(name, worker, worker.pod) for name, worker in workers if worker.pod is not None]
     staying = [(name, pod) for name, _, pod in seen if not pod.going]
     serving = [one for one in seen if one[2].ready and not one[2].going]
     told = [(name, worker, worker.beat) for name, worker, _ in seen if worker.beat is not None]
     fresh = [(name, worker, beat) for name, worker, beat in told if worker.silence is Silence.NONE]
-    blind = any(_is_missed(worker) for _, worker, _ in seen)
+    beats = [*(beat for _, _, beat in fresh), *heard]
+    blind = any(_is_missed(worker) for _, worker, _ in seen) or any(_is_unheard(worker) for worker in outside)
     states: dict[str, int] = {}
-    for _, worker, _ in seen:
+    for worker in (*(worker for _, worker, _ in seen), *outside):
         state = _state(worker)
         states[state] = states.get(state, 0) + 1
     troubles = ((pod.trouble[0], f"worker {name}: {pod.trouble[1]}") for name, pod in staying if pod.trouble)
     unplaced = [pod.trouble[1] for _, pod in staying if pod.trouble and pod.trouble[0] == "Unschedulable"]
-    missing = _read_missing([beat for _, _, beat in fresh])
+    missing = _read_missing(beats)
     return Crowd(
         pods=len(staying),
         ready=sum(pod.ready for _, pod in staying),
-        in_flight=None if blind else sum(len(beat.in_flight) for _, _, beat in fresh),
-        said_in_flight=sum(len(beat.in_flight) for _, _, beat in told),
+        in_flight=None if blind else sum(len(beat.in_flight) for beat in beats),
+        said_in_flight=sum(len(beat.in_flight) for beat in (*(beat for _, _, beat in told), *heard)),
         states=states,
         trouble=next(troubles, None) or say_missing(missing),
         missing=missing,
@@ -72,7 +84,10 @@ def make_crowd(workers: Iterable[tuple[str, WorkerMemory]]) -> Crowd:
         busy_of=dict(Counter(pod.version for _, worker, pod in serving if worker.beat and worker.beat.in_flight)),
         unschedulable=len(unplaced),
         unschedulable_why=unplaced[0] if unplaced else "",
-        limited=any(beat.limited for _, _, beat in fresh),
+        limited=any(beat.limited for beat in beats),
+        remote=len(heard),
+        remote_slots=sum(beat.slots if beat.state in TAKING else len(beat.in_flight) for beat in heard),
+        remote_in_flight=sum(len(beat.in_flight) for beat in heard),
     )
 
 
@@ -88,6 +103,11 @@ def _is_missed(worker: WorkerMemory) -> bool:
     """Whether it should have said what it runs and did not."""
     pod, told = worker.pod, worker.beat is not None and worker.silence is Silence.NONE
     return not told and pod is not None and pod.ready and not pod.going and worker.silence is not Silence.LONG
+
+
+def _is_unheard(worker: WorkerMemory) -> bool:
+    """Whether a remote worker may still run what nobody knows of: its leases have not ended yet."""
+    return worker.silence is Silence.LOST
 
 
 def _state(worker: WorkerMemory) -> str:

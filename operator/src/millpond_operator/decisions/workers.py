@@ -1,5 +1,8 @@
 """The status of a Worker from what it says (beats, events) and what the kubelet says of its pod: pure.
 
+One outside the cluster has no pod, so only its own word counts: silence makes it Lost, and after GONE_AFTER it counts
+as gone.
+
 Precedence: a pod that is gone or a container that ended badly outweighs what the worker said before; a fresh heartbeat
 of a newer process (another incarnation) outweighs an older end. Silence makes it Lost, never Stopped.
 """
@@ -23,6 +26,9 @@ LOST_AFTER = 8.0
 collection or a NATS reconnect takes, and two beats of a quiet worker may be lost."""
 SILENT_LONG = 30.0
 """A worker that is silent for longer counts as running nothing: its leases have ended."""
+GONE_AFTER = 600.0
+"""A remote worker that is silent for longer is taken for gone: a laptop that was closed over lunch comes back as the
+same Worker, one that was closed for the night begins a new line of its history."""
 KEPT = 30
 
 
@@ -49,7 +55,14 @@ class WorkerMemory:
     ended_incarnation: str = ""
     """The incarnation whose container is known to have ended."""
     gone: bool = False
-    """Its pod does not exist any more."""
+    """Its pod does not exist any more; a remote worker has said goodbye, or was silent for too long."""
+    host: str = ""
+    """Where a remote worker runs, as its object says: all that a new leader knows of it before its first heartbeat."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it runs outside the cluster: no pod is its, whatever it calls itself."""
+        return self.pod is None and bool(self.host)
 
 
 def decide_silence(seconds: float) -> Silence:
@@ -73,6 +86,8 @@ def decide_state(memory: WorkerMemory, before: WorkerStatus | None, now: float) 
     """The state of the worker at `now` (the clock of `heard`)."""
     pod, beat = memory.pod, memory.beat
     was = before.state if before else ""
+    if memory.is_remote:
+        return _remote(memory, before, now)
     if memory.gone or pod is None:
         return _gone(memory, before)
     if pod.phase == "Failed" and pod.ended:
@@ -86,10 +101,34 @@ def decide_state(memory: WorkerMemory, before: WorkerStatus | None, now: float) 
             return Verdict(was, before.reason, before.message, pod.ended)
         return _starting(pod)
     if now - memory.heard > LOST_AFTER and beat.state != WorkerState.STOPPED:
-        text = f"no heartbeat for {now - memory.heard:.0f} s; its tasks go to others when their leases end"
-        return Verdict(WorkerState.LOST, "HeartbeatsMissed", text)
+        return _lost(now - memory.heard)
     reason = memory.retired if beat.state in (WorkerState.DRAINING, WorkerState.STOPPED) else ""
     return Verdict(beat.state, reason or _restart_reason(pod), _restart_text(pod), pod.ended)
+
+
+def _lost(seconds: float) -> Verdict:
+    text = f"no heartbeat for {seconds:.0f} s; its tasks go to others when their leases end"
+    return Verdict(WorkerState.LOST, "HeartbeatsMissed", text)
+
+
+def _remote(memory: WorkerMemory, before: WorkerStatus | None, now: float) -> Verdict:
+    """What a worker outside the cluster says itself; nobody else knows how it is."""
+    beat = memory.beat
+    said = next((event for event in reversed(memory.events) if event.state == WorkerState.STOPPED), None)
+    if beat is not None and beat.state == WorkerState.STOPPED:
+        known = before if before and before.state == WorkerState.STOPPED else None
+        reason = said.reason if said else known.reason if known else "Terminated"
+        return Verdict(WorkerState.STOPPED, reason, said.message if said else known.message if known else "")
+    if memory.gone:
+        text = f"no heartbeat for {GONE_AFTER:.0f} s: it counts as gone, and comes back as new"
+        return Verdict(WorkerState.STOPPED, "Gone", text)
+    if beat is None or memory.silence is not Silence.NONE:
+        # Heard before this operator led: since then at least it says nothing.
+        return _lost(now - memory.heard) if memory.heard else Verdict(WorkerState.LOST, "HeartbeatsMissed", _UNHEARD)
+    return Verdict(beat.state)
+
+
+_UNHEARD = "no heartbeat since this operator began to listen; its tasks go to others when their leases end"
 
 
 def _starting(pod: PodFacts) -> Verdict:
@@ -140,7 +179,7 @@ def make_worker_status(memory: WorkerMemory, before: WorkerStatus | None, at: da
         succeeded=beat.succeeded if beat else (before.succeeded if before else 0),
         failed=beat.failed if beat else (before.failed if before else 0),
         restarts=pod.restarts if pod else (before.restarts if before else 0),
-        node=pod.node if pod else (before.node if before else ""),
+        node=pod.node if pod else memory.host or (before.node if before else ""),
         reason=verdict.reason,
         message=verdict.message[:1024],
         exit_code=verdict.ended.exit_code if verdict.ended else None,

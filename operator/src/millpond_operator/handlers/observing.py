@@ -48,6 +48,8 @@ class Observer:
             group=group,
             classes=self._classes(key) if policy.latency is not None else (),
             forecast=self.forecaster.foresee(key, wall),
+            remote_slots=crowd.remote_slots,
+            remote_in_flight=crowd.remote_in_flight,
         )
 
     def _classes(self, key: PoolKey) -> tuple[ClassLoad, ...]:
@@ -65,7 +67,7 @@ class Observer:
             return
         memory.measured = crowd
         names: set[str] = set()
-        for name, worker in self.world.workers_of(key):
+        for name, worker in (*self.world.workers_of(key), *self.world.remote_workers_of(key)):
             names.add(name.name)
             if worker.beat:
                 beat, done = worker.beat, worker.beat.succeeded + worker.beat.failed

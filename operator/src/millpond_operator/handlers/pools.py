@@ -8,15 +8,17 @@ once more before it deletes anything.
 
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 from millpond import transport as wire
 from millpond_api import LABEL_VERSION
 from millpond_api.broker import QueueConfig
 from millpond_api.durations import parse_duration
+from millpond_api.remote import PoolSettings
 from millpond_api.v1alpha1 import WorkerPoolSpec
 
-from millpond_operator.broker import streams
+from millpond_operator.broker import streams, told
 from millpond_operator.cluster.api import path
 from millpond_operator.cluster.cache import Body
 from millpond_operator.cluster.workqueue import WorkQueue
@@ -25,6 +27,7 @@ from millpond_operator.handlers.rollouts import RolloutController
 from millpond_operator.handlers.versions import pool_of_deployment
 from millpond_operator.handlers.world import PoolMemory, World
 from millpond_operator.resources.deployment import make_deployment
+from millpond_operator.resources.variables import make_settings
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +68,7 @@ class PoolController:
         assert spec is not None
         try:
             await self._ensure_queue(key, body, spec)
+            await self._tell(key, make_settings(key, spec, datetime.now(UTC)))
         finally:
             await self._ensure_deployment(key, spec)
 
@@ -76,6 +80,28 @@ class PoolController:
                 self.world.memory[key] = PoolMemory(lock=memory.lock, removed=memory.removed)
             self.rollouts.queue.add(key)
         await self.sweep()
+
+    async def _tell(self, key: PoolKey, settings: PoolSettings) -> None:
+        """The workers outside the cluster know what those in pods have in their environment."""
+        memory = self.world.memory[key]
+        if settings.says_the_same(memory.told):
+            return
+        if await told.tell(self.world.transport, key, settings):
+            log.info("remote workers are told", pool=str(key), deleted=settings.deleted, paused=settings.paused)
+        memory.told = settings
+
+    async def _dismiss(self) -> None:
+        """Remote workers of pools that are gone are told so: they finish what they run and take nothing new."""
+        for key in await told.read_told(self.world.transport):
+            if await self._is_gone(key):
+                await told.tell(self.world.transport, key, PoolSettings(at=datetime.now(UTC), deleted=True))
+
+    async def _is_gone(self, key: PoolKey) -> bool:
+        """Whether the pool is ours to look after, and the API server itself says that there is none."""
+        watched = self.world.settings.watch_namespace
+        if self.world.pools.get(*key) is not None or (watched and watched != key.namespace):
+            return False
+        return await self.world.api.read("workerpools", key.namespace, key.pool) is None
 
     async def _ensure_queue(self, key: PoolKey, body: Body, spec: WorkerPoolSpec) -> None:
         memory = self.world.memory[key]
@@ -129,24 +155,21 @@ class PoolController:
                 self.world.deployments.observe(None, changed)
 
     async def sweep(self) -> None:
-        """Delete the queues of pools that are gone for good and whose reclaim policy says Delete."""
+        """Dismiss the remote workers of pools that are gone for good, and delete the queues that go with them."""
+        await self._dismiss()
         for key, meta in (await streams.read_owners(self.world.transport)).items():
-            if meta.get(streams.META_RECLAIM) != "Delete" or self.world.pools.get(*key) is not None:
+            if meta.get(streams.META_RECLAIM) != "Delete":
                 continue
-            watched = self.world.settings.watch_namespace
-            if watched and watched != key.namespace:
-                continue
-            if self.world.versions.of(key):
+            if self.world.versions.of(key) or self.world.is_served_from_outside(key):
                 continue  # its workers still finish what they run
-            # The cache may be behind: only the API server's own "not found" counts.
-            if await self.world.api.read("workerpools", key.namespace, key.pool) is None:
+            if await self._is_gone(key):
                 await streams.delete_pool(self.world.transport, key)
                 log.info("queue deleted with its pool", pool=str(key))
 
     def forget_queues(self) -> None:
         """NATS came back, maybe without its data: look at every queue again."""
         for key in self.world.pool_keys():
-            self.world.memory[key].queue_digest = ""
+            self.world.memory[key].queue_digest, self.world.memory[key].told = "", None
             self.queue.add(key)
 
 

@@ -1,5 +1,8 @@
 """Worker objects: one for each worker pod, with the state machine that heartbeats, events and the kubelet tell.
 
+And one for each worker outside the cluster, of which heartbeats and events tell alone (`on_beat`): it is made by the
+first heartbeat that names a host, unless a pod has its name, and ends with its goodbye or after a long silence.
+
 Owns the memory of every worker and the objects' creation, status and history. It reads pods and never writes them. An
 object outlives its pod, so that how a worker ended stays readable; the oldest ended ones go beyond the history limit.
 """
@@ -21,6 +24,7 @@ from millpond_operator.cluster_key import PoolKey
 from millpond_operator.decisions.pods import read_pod
 from millpond_operator.decisions.stuck import decide_news
 from millpond_operator.decisions.workers import (
+    GONE_AFTER,
     LOST_AFTER,
     Silence,
     WorkerMemory,
@@ -51,6 +55,7 @@ class WorkerController:
         self.queue: WorkQueue[Key] = WorkQueue("workers", self.reconcile, concurrency=8)
         self._rank = 0
         self._trimming: set[Key] = set()
+        self._clashes: set[Key] = set()
         world.pods.subscribe(self._on_pod)
         world.workers.subscribe(self._on_object)
 
@@ -108,6 +113,8 @@ class WorkerController:
     def on_beat(self, pool: PoolKey, worker: str, beat: Beat) -> None:
         """A worker says how it is; the same object again says that nothing has changed."""
         key = Key(pool.namespace, worker)
+        if beat.remote and self._is_somebody_elses(pool, key):
+            return
         memory = self._memory(pool, key)
         was, memory.heard = memory.beat, time.monotonic()
         if beat.missing_tasks:
@@ -115,9 +122,21 @@ class WorkerController:
         if beat is was and memory.silence is Silence.NONE:
             return
         memory.beat, memory.silence = beat, Silence.NONE
+        if memory.pod is None and beat.remote:
+            memory.host, memory.gone = beat.remote, beat.state == WorkerState.STOPPED
         self.world.touch(pool)
         final = beat.state in FINAL and (was is None or was.state != beat.state)
         self.queue.add_after(key, SOON if final else self._gather())
+
+    def _is_somebody_elses(self, pool: PoolKey, key: Key) -> bool:
+        """Whether a remote worker uses the name of a pod, or of a worker of another pool of the namespace."""
+        memory = self.world.worker_memory.get(key)
+        taken = self.world.pods.get(*key) is not None or (memory is not None and self.world.worker_pools[key] != pool)
+        if taken and key not in self._clashes:
+            self._clashes.add(key)
+            text = "a remote worker has the name of a pod or of another pool's worker: start it with another --name"
+            log.warning(text, pool=str(pool), worker=key.name)
+        return taken
 
     def on_event(self, pool: PoolKey, worker: str, event: WorkerEvent) -> None:
         """A worker took a step."""
@@ -136,7 +155,13 @@ class WorkerController:
             quiet = now - (memory.heard or self.world.started)
             if quiet <= LOST_AFTER and memory.silence is Silence.NONE:
                 continue
-            if memory.pod is None and quiet > FORGOTTEN_AFTER:
+            if memory.is_remote:
+                if quiet > GONE_AFTER and not memory.gone:
+                    memory.gone = True
+                    self.world.touch(self.world.worker_pools[key])
+                    self.queue.add(key)
+                    continue
+            elif memory.pod is None and quiet > FORGOTTEN_AFTER:
                 # The last words of a worker whose pod was gone already.
                 self.world.forget_worker(key)
                 continue
@@ -145,7 +170,7 @@ class WorkerController:
                 continue
             memory.silence = silence
             self.world.touch(self.world.worker_pools[key])
-            if memory.beat is not None:
+            if memory.beat is not None or memory.is_remote:
                 self.queue.add(key)
 
     def _memory(self, pool: PoolKey, key: Key) -> WorkerMemory:
@@ -156,9 +181,9 @@ class WorkerController:
     async def reconcile(self, key: Key) -> None:
         """The Worker object says what is known of the worker."""
         memory, pool = self.world.worker_memory.get(key), self.world.worker_pools.get(key)
-        if memory is None or pool is None or memory.pod is None:
+        if memory is None or pool is None or (memory.pod is None and not memory.is_remote):
             return
-        body = self.world.workers.get(*key) or await self._create(pool, key)
+        body = self.world.workers.get(*key) or await self._create(pool, key, memory)
         if body is None:
             if memory.gone:
                 self.world.forget_worker(key)  # a worker of a deleted pool: nobody keeps its object
@@ -187,7 +212,7 @@ class WorkerController:
         target = Target("workers", key.namespace, key.name, body["metadata"]["uid"])
         self.world.writer.put(target, manifest, self._rank)
 
-    async def _create(self, pool: PoolKey, key: Key) -> Body | None:
+    async def _create(self, pool: PoolKey, key: Key, memory: WorkerMemory) -> Body | None:
         owner = self.world.pools.get(*pool)
         if owner is None:
             return None
@@ -209,7 +234,7 @@ class WorkerController:
                     }
                 ],
             },
-            "spec": {"pool": pool.pool, "pod": key.name},
+            "spec": {"pool": pool.pool} | ({"remote": True} if memory.is_remote else {"pod": key.name}),
         }
         try:
             body = await self.world.api.create("workers", key.namespace, manifest)
@@ -254,10 +279,11 @@ class WorkerController:
     def _has_ended(self, key: Key) -> bool:
         """Its pod is gone and that is written: deleted before, its object would be made again for its last words."""
         memory = self.world.worker_memory.get(key)
-        return self.world.pods.get(*key) is None and (memory is None or memory.pod is None)
+        ended = memory is None or (memory.pod is None and not memory.is_remote)
+        return ended and self.world.pods.get(*key) is None
 
     def heal(self) -> None:
-        """Worker objects whose pod went while nobody was leading end too."""
+        """Worker objects whose pod went while nobody was leading end too; remote ones are waited for."""
         for key, body in list(self.world.workers.objects.items()):
             # First: to read 20,000 statuses takes a second, and nearly all of them have a pod.
             if self.world.pods.get(*key) is not None:
@@ -267,7 +293,9 @@ class WorkerController:
             if status is None or status.state not in WORKER_ENDED:
                 pool = PoolKey(key.namespace, body["spec"]["pool"])
                 memory = self._memory(pool, key)
-                if memory.pod is None:
+                if body["spec"].get("remote"):
+                    memory.host = memory.host or (status.node if status else "") or key.name
+                elif memory.pod is None:
                     self._end_unseen(key, body, status)
 
     def _end_unseen(self, key: Key, body: Body, before: WorkerStatus | None) -> None:

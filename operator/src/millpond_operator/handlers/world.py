@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from millpond.transport import Transport
 from millpond_api import LABEL_POOL
 from millpond_api.fairness import LaneChoices
+from millpond_api.remote import PoolSettings
 from millpond_api.v1alpha1 import WorkerPoolSpec, WorkerPoolStatus, WorkerStatus
 from millpond_api.v1alpha1.rollout import RolloutStatus
 from millpond_api.v1alpha1.workerpool import Decision as LedgerEntry
@@ -30,7 +31,7 @@ from millpond_operator.cluster_key import PoolKey
 from millpond_operator.decisions.crowd import Crowd, make_crowd
 from millpond_operator.decisions.ledger import Recorded
 from millpond_operator.decisions.service import ServiceMeter
-from millpond_operator.decisions.workers import WorkerMemory
+from millpond_operator.decisions.workers import Silence, WorkerMemory
 from millpond_operator.handlers.versions import Versions
 from millpond_operator.settings import Settings
 
@@ -50,6 +51,8 @@ class PoolMemory:
     queue_ready: bool = False
     queue_digest: str = ""
     queue_error: str = ""
+    told: PoolSettings | None = None
+    """What its remote workers were told last."""
     lag: int | None = None
     decision: Decision | None = None
     order: Decision | None = None
@@ -186,11 +189,24 @@ class World:
             if memory.pod is not None and not memory.gone:
                 yield name, memory
 
+    def remote_workers_of(self, key: PoolKey) -> Iterator[tuple[Key, WorkerMemory]]:
+        """The pool's workers outside the cluster."""
+        for name in tuple(self.pool_workers.get(key, ())):
+            memory = self.worker_memory[name]
+            if memory.is_remote and not memory.gone:
+                yield name, memory
+
+    def is_served_from_outside(self, key: PoolKey) -> bool:
+        """Whether a remote worker still runs tasks of the pool, as far as it is heard of."""
+        workers = (memory for _, memory in self.remote_workers_of(key))
+        return any(one.silence is Silence.NONE and one.beat is not None and one.beat.in_flight for one in workers)
+
     def crowd(self, key: PoolKey) -> Crowd:
         """The pool's workers in one record, made anew only when one of them has changed."""
         known = self.crowds.get(key)
         if known is None:
-            known = self.crowds[key] = make_crowd((name.name, worker) for name, worker in self.workers_of(key))
+            pods = ((name.name, worker) for name, worker in self.workers_of(key))
+            known = self.crowds[key] = make_crowd(pods, (worker for _, worker in self.remote_workers_of(key)))
         return known
 
     def touch(self, key: PoolKey) -> None:

@@ -16,13 +16,10 @@ from typing import Any
 
 from millpond_api import LABEL_BUSY, LABEL_POOL, LABEL_VERSION
 from millpond_api.durations import parse_duration
-from millpond_api.events import MAX_INLINE_RESULT
-from millpond_api.quantities import parse_bytes
-from millpond_api.shares import class_weights
 from millpond_api.v1alpha1 import WorkerPoolSpec
-from millpond_api.v1alpha1.limits import make_pool_limits
 
 from millpond_operator.cluster_key import PoolKey
+from millpond_operator.resources.variables import make_variables
 
 HASH = "millpond.dev/template-hash"
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -139,69 +136,9 @@ def _probe(url_path: str, *, period: int, failures: int) -> dict[str, Any]:
 
 
 def _environment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str) -> list[dict[str, Any]]:
-    plain = {
-        "MILLPOND_NATS_URL": nats_url,
-        "MILLPOND_NAMESPACE": key.namespace,
-        "MILLPOND_POOL": key.pool,
-        "MILLPOND_APP": spec.app,
-        "MILLPOND_CONCURRENCY": str(spec.concurrency),
-        "MILLPOND_CLASSES": ",".join(spec.queue.classes),
-        "MILLPOND_WEIGHTS": json.dumps(class_weights(spec.queue.classes, spec.queue.weights)),
-        "MILLPOND_PRIORITY": spec.queue.priority,
-        "MILLPOND_FAIR_LANES": str(spec.queue.fairness.lanes if spec.queue.fairness else 0),
-        "MILLPOND_RETRY": spec.retry.to_policy().model_dump_json(),
-        "MILLPOND_LEASE": f"{parse_duration(spec.timeouts.lease):g}",
-        "MILLPOND_POISON_LIMIT": str(spec.retry.max_lost_workers),
-        "MILLPOND_GRACE": f"{parse_duration(spec.shutdown.grace_period):g}",
-        "MILLPOND_HTTP_PORT": str(HTTP_PORT),
-        **_isolation(spec),
-        **_results(spec),
-        **_dead_letter(spec),
-        **_limits(spec),
-    }
+    plain = make_variables(key, spec, {"MILLPOND_NATS_URL": nats_url}, HTTP_PORT)
     pod_name = {"name": "MILLPOND_WORKER", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
     return [*({"name": name, "value": value} for name, value in plain.items()), pod_name]
-
-
-def _results(spec: WorkerPoolSpec) -> dict[str, str]:
-    """As below: nothing, while the pool says nothing of its own."""
-    results = spec.results
-    if results == type(results)():
-        return {}
-    wanted = {
-        "ttl": parse_duration(results.ttl),
-        "inline_max": min(parse_bytes(results.inline_max), MAX_INLINE_RESULT),
-        "codecs": results.codecs,
-        "pickle": results.pickle,
-    }
-    return {"MILLPOND_RESULTS": json.dumps(wanted)}
-
-
-def _dead_letter(spec: WorkerPoolSpec) -> dict[str, str]:
-    """As above."""
-    retention = spec.dead_letter.retention
-    return {"MILLPOND_LETTER_TTL": f"{parse_duration(retention):g}"} if retention else {}
-
-
-def _limits(spec: WorkerPoolSpec) -> dict[str, str]:
-    """As below."""
-    limits = make_pool_limits(spec.rate_limit, spec.concurrency_limits)
-    wanted = limits.encode().decode()
-    return {"MILLPOND_LIMITS": wanted} if wanted != "{}" else {}
-
-
-def _isolation(spec: WorkerPoolSpec) -> dict[str, str]:
-    """Only what the pool says: a variable more would be another template, and every worker would be replaced."""
-    isolation, timeouts = spec.isolation, spec.timeouts
-    wanted = {
-        "SOFT_TIMEOUT": timeouts.soft and f"{parse_duration(timeouts.soft):g}",
-        "TIMEOUT": timeouts.hard and f"{parse_duration(timeouts.hard):g}",
-        "ISOLATION": "" if isolation.mode == "Auto" else isolation.mode.lower(),
-        "PROCESS_MEMORY": isolation.memory_limit and str(parse_bytes(isolation.memory_limit)),
-        "PROCESS_TASKS": isolation.recycle_after_tasks and str(isolation.recycle_after_tasks),
-        "PROCESS_RECYCLE_MEMORY": isolation.recycle_above_memory and str(parse_bytes(isolation.recycle_above_memory)),
-    }
-    return {f"MILLPOND_{name}": value for name, value in wanted.items() if value}
 
 
 def merge(base: Any, over: Any) -> Any:

@@ -1,66 +1,71 @@
-"""`python -m millpond.worker`: reads the environment, imports the app, runs the worker, ends with a clear exit code.
+"""`python -m millpond.worker` (and `millpond-worker`): reads the environment, runs the worker, ends with a clear code.
+
+Without a command it is a pod's worker. `join` is one outside the cluster (`remote`), `rights` prints what its user at
+NATS needs.
 
 0: stopped as asked. 2: the environment or the app is wrong (one sentence on stderr says what); starting it again
 without a change would not help.
 """
 
-import asyncio
-import gc
 import os
-import signal
 import sys
 import threading
 import traceback
 
-import uvloop
+from millpond_api.remote import format_rights, make_rights
 
-from millpond.app import App
-from millpond.settings import Settings, SettingsError, read_settings
-from millpond.worker.leases import Leases, understudied
+from millpond.access import AccessError, read_access
+from millpond.settings import SettingsError, read_settings
+from millpond.worker.joining import REMOTE, make_join_environment, make_parser
 from millpond.worker.loading import AppNotLoadable, load_app
 from millpond.worker.logs import configure_logging
-from millpond.worker.runtime import Worker
+from millpond.worker.process import run_worker
+from millpond.worker.remote import run_remote
 
 MISCONFIGURED = 2
 
 
-def main() -> int:
+def main(words: list[str]) -> int:
     """The exit code."""
+    given = make_parser().parse_args(words)
+    if given.command == "join" and (words[1:] or REMOTE not in os.environ):
+        environment = make_join_environment(vars(given), os.environ)
+        # Anew, without the options: a password among them would stand in `ps`.
+        os.execve(sys.executable, [sys.executable, "-m", "millpond.worker", "join"], environment)
     configure_logging()
     try:
+        if given.command == "rights":
+            return _print_rights(given.namespace, given.pool, limits=given.limits)
+        read_access()
+        if given.command == "join":
+            return run_remote()
         settings = read_settings()
-    except SettingsError as error:
-        print(f"millpond worker: {error}", file=sys.stderr)
-        return MISCONFIGURED
-    try:
-        app = load_app(settings.app)
+        run_worker(settings, load_app(settings.app))
     except AppNotLoadable as error:
         if error.__cause__:
             traceback.print_exception(error.__cause__)
-        print(f"millpond worker: MILLPOND_APP={settings.app}: {error}", file=sys.stderr)
-        return MISCONFIGURED
-    # Before there are threads, and before anything can hold the interpreter.
-    with understudied(settings) as leases:
-        uvloop.run(_serve(settings, app, leases))
+        return _refuse(str(error))
+    except (SettingsError, AccessError) as error:
+        return _refuse(str(error))
     return 0
 
 
-async def _serve(settings: Settings, app: App, leases: Leases) -> None:
-    worker = Worker(settings, app)
-    # What is loaded by now stays: it is not looked at again by every collection. A task leaves some 40 objects behind,
-    # nearly all freed by their counts, so a collection each 20,000 allocations instead of 700 finds no less.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
-    worker.board.leases = leases
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.stop)
-    await worker.run()
+def _print_rights(namespace: str, pool: str, *, limits: bool) -> int:
+    try:
+        print(format_rights(make_rights(namespace, pool, limits=limits)), end="")
+    except ValueError as error:
+        return _refuse(str(error))
+    return 0
 
 
-def _exit(code: int) -> None:
+def _refuse(text: str) -> int:
+    print(f"millpond worker: {text}", file=sys.stderr)
+    return MISCONFIGURED
+
+
+def start() -> None:
     """Leave even if an abandoned handler still runs: joining its thread could take for ever."""
+    code = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
     if threading.active_count() > 1:
@@ -69,4 +74,4 @@ def _exit(code: int) -> None:
 
 
 if __name__ == "__main__":
-    _exit(main())
+    start()

@@ -74,6 +74,8 @@ class Board:
     handlers: list[str]
     started: datetime
     state: WorkerState = WorkerState.STARTING
+    remote: str = ""
+    """The host of a worker outside the cluster."""
     incarnation: str = field(default_factory=lambda: secrets.token_hex(4))
     running: dict[int, Running] = field(default_factory=dict)
     leases: Leases = field(default_factory=Leases)
@@ -125,6 +127,7 @@ class Board:
             handlers=tuple(self.handlers),
             limited=time.monotonic() < self.limited_until,
             incarnation=self.incarnation,
+            remote=self.remote,
             missing=missing,
             missing_tasks=missing_tasks,
             served={name: (ended, round(total, 3)) for name, (ended, total) in self.served.items()}

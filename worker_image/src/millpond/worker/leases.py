@@ -6,6 +6,7 @@ plain set; `SharedLeases` starts the understudy. Written by the main thread, rea
 
 import contextlib
 import faulthandler
+import importlib.util
 import json
 import os
 import signal
@@ -13,9 +14,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 
 from millpond_api import subjects
 
+from millpond.access import read_access
 from millpond.settings import Settings
 from millpond.worker import understudy
 from millpond.worker.understudy import ENTRY, Table
@@ -71,8 +75,12 @@ def understudied(settings: Settings) -> Iterator[SharedLeases]:
     os.ftruncate(memory, size)
     faulthandler.register(signal.SIGUSR2, file=stacks, all_threads=True)
     ours, theirs = os.pipe()
-    command = [sys.executable, "-I", "-S", understudy.__file__, str(ours), str(memory), _plan(settings, stacks)]
-    process = subprocess.Popen(command, pass_fds=(ours, memory, stacks), stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-I", "-S", understudy.__file__, str(ours), str(memory)]
+    process = subprocess.Popen(command, pass_fds=(ours, memory, stacks), stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    with process.stdin:
+        # Not on the command line: it holds what NATS lets us in with.
+        process.stdin.write(_plan(settings, stacks).encode())
     os.close(ours)
     try:
         yield SharedLeases(Table(memory, size))
@@ -92,5 +100,18 @@ def _plan(settings: Settings, stacks: int) -> str:
         "event_subject": subjects.worker_events(*where),
         "parent": os.getpid(),
         "stacks": stacks,
+        "access": _access(),
     }
     return json.dumps(plan)
+
+
+def _access() -> dict[str, str]:
+    """The environment's, as the understudy needs it: it looks for no package but the one that signs."""
+    said = asdict(read_access())
+    packages = {}
+    if said["creds"]:
+        found = importlib.util.find_spec("nkeys")
+        assert found is not None  # read_access has seen to it
+        assert found.origin is not None
+        packages["packages"] = str(Path(found.origin).parents[1])
+    return {name: value for name, value in said.items() if value} | packages

@@ -18,6 +18,7 @@ from millpond_api.fairness import has_lanes
 from millpond_api.lifecycle import WorkerState
 from millpond_api.wire import Wire
 
+from millpond.access import redact_url
 from millpond.app import App
 from millpond.client import Client
 from millpond.context import Context
@@ -40,6 +41,7 @@ from millpond.worker.rpc import Verbs, serve_rpc
 from millpond.worker.shelf import Shelf
 from millpond.worker.shop import Shop
 
+RECYCLING = "Recycling"
 RELEASE_TIMEOUT = 3.0
 """Seconds for giving back what runs, once the grace period is over: three requests to a server that answers."""
 FLUSH_TIMEOUT = 2.0
@@ -50,7 +52,7 @@ class Worker:
 
     def __init__(self, settings: Settings, app: App, place: Place = THREADS) -> None:
         self.settings = settings
-        self.board = Board(settings.concurrency, app.handlers.names(), utc_now())
+        self.board = Board(settings.concurrency, app.handlers.names(), utc_now(), remote=settings.remote)
         where = (settings.namespace, settings.pool, settings.worker)
         self._where, self._app = where, app
         self._log = structlog.get_logger("millpond.worker")
@@ -136,7 +138,9 @@ class Worker:
         await self._leave()
 
     async def _connect(self) -> Transport:
-        waiting = _note_after(2.0, lambda: self._log.warning("waiting for NATS", url=self.settings.nats_url))
+        waiting = _note_after(
+            2.0, lambda: self._log.warning("waiting for NATS", url=redact_url(self.settings.nats_url))
+        )
         try:
             hooks = Hooks(reconnected=self._on_reconnect, error=self._on_error)
             return await Transport.connect(self.settings.nats_url, f"millpond {self.settings.worker}", hooks=hooks)
@@ -220,10 +224,21 @@ class Worker:
         assert self.intake is not None
         if ask.if_idle and self._takes_part and self.board.in_flight:
             return self._answer(ok=False, message=f"{self.board.in_flight} tasks in flight")
-        if self._takes_part:
-            await self._stop_taking("DrainRequested", "asked by RPC")
-            self._on_change()
+        await self.leave("DrainRequested", "asked by RPC")
         return self._answer()
+
+    async def leave(self, reason: str, message: str) -> None:
+        """Take nothing new, from now on. A remote worker ends when nothing runs any more, however long that takes."""
+        if self.intake is None:
+            self._stop.set()
+        elif self._takes_part:
+            await self._stop_taking(reason, message)
+            self._on_change()
+
+    @property
+    def why(self) -> str:
+        """In one word why it stopped, once it was told to."""
+        return self._why[0]
 
     async def _cancel(self, ask: CancelAsk) -> RpcAnswer:
         if self.intake is not None and self.intake.cancel(ask.task):
@@ -244,8 +259,11 @@ class Worker:
         if state is (WorkerState.IDLE if busy else WorkerState.BUSY):
             self.announcer.change(WorkerState.BUSY if busy else WorkerState.IDLE, "SlotTaken" if busy else "SlotsFree")
         elif state is WorkerState.DRAINING and intake.idle and not self._stop.is_set():
-            # The process stays: Kubernetes ends it, and a container that ends by itself would be started again.
-            self.announcer.change(WorkerState.STOPPED, "Drained", "nothing runs any more; waiting to be removed")
+            # In a pod the process stays: Kubernetes ends it, and a container that ends by itself would start again.
+            text = "nothing runs any more" if self.settings.remote else "nothing runs any more; waiting to be removed"
+            self.announcer.change(WorkerState.STOPPED, "Drained", text)
+            if self.settings.remote:
+                self._stop.set()
         if intake.free:
             self._wake.set()
 
@@ -282,7 +300,7 @@ class Worker:
         """A handler that could not be stopped was given up with its thread."""
         self._log.warning("a thread was lost to a handler that does not end", lost=lost)
         if lost >= self.settings.lost_slots:
-            self._why = ("Recycling", f"{lost} threads were lost to handlers that do not end; starting afresh")
+            self._why = (RECYCLING, f"{lost} threads were lost to handlers that do not end; starting afresh")
             self._stop.set()
 
     async def _tick(self) -> None:

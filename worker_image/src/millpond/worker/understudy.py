@@ -10,6 +10,7 @@ is stopped (SIGSTOP), and gives up after `LONGEST`. It imports little, and that 
 as a script, without site-packages. The few words of NATS that it needs, it speaks itself.
 """
 
+import base64
 import json
 import mmap
 import os
@@ -85,8 +86,8 @@ class Table:
 class Link:
     """A connection to NATS that only publishes; made when it is needed, again after it broke."""
 
-    def __init__(self, urls: str, name: str) -> None:
-        self._urls, self._name = urls.split(","), name
+    def __init__(self, urls: str, name: str, access: "dict[str, str] | None" = None) -> None:
+        self._urls, self._name, self._access = urls.split(","), name, access or {}
         self._socket: socket.socket | None = None
         self._rest = b""
 
@@ -124,13 +125,35 @@ class Link:
         if scheme == "tls" or info.get("tls_required"):
             import ssl  # Here, because it is as large as all of the rest.
 
-            link = ssl.create_default_context().wrap_socket(link, server_hostname=host.strip("[]"))
+            context = ssl.create_default_context(cafile=self._access.get("ca"))
+            if "cert" in self._access:
+                context.load_cert_chain(self._access["cert"], self._access.get("key"))
+            link = context.wrap_socket(link, server_hostname=host.strip("[]"))
         hello: dict[str, object] = {"verbose": False, "pedantic": False, "name": self._name, "lang": "python"}
         user, _, password = credentials.partition(":")
         hello |= {"user": user, "pass": password} if password else {"auth_token": user} if user else {}
+        hello |= self._identify(str(info.get("nonce", "")))
         link.sendall(b"CONNECT " + json.dumps(hello).encode() + b"\r\nPING\r\n")
         self._socket, self._rest = link, b""
         return link
+
+    def _identify(self, nonce: str) -> dict[str, object]:
+        """What CONNECT says of us, where credentials were given beside the URL."""
+        access = self._access
+        if "user" in access:
+            return {"user": access["user"], "pass": access.get("password", "")}
+        if "token" in access:
+            return {"auth_token": access["token"]}
+        if "creds" not in access:
+            return {}
+        sys.path.append(access["packages"])
+        import nkeys  # type: ignore[import-untyped]  # Here: nothing else needs what is installed.
+
+        with open(access["creds"], "rb") as file:
+            lines = file.read().splitlines()
+        jwt, seed = (_after(lines, mark) for mark in (b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED"))
+        signature = nkeys.from_seed(bytearray(seed)).sign(nonce.encode())
+        return {"jwt": jwt.decode(), "sig": base64.urlsafe_b64encode(signature).rstrip(b"=").decode()}
 
     def _answer_pings(self, link: socket.socket) -> None:
         while select.select([link], [], [], 0)[0]:
@@ -152,7 +175,9 @@ class Understudy:
         self._lease, self._beat = float(str(plan["lease"])), float(str(plan["beat"]))
         self._beat_subject, self._event_subject = str(plan["beat_subject"]), str(plan["event_subject"])
         self._parent, self._stacks = int(str(plan["parent"])), int(str(plan["stacks"]))
-        self._table, self._link = table, Link(str(plan["url"]), str(plan["name"]))
+        access = plan.get("access")
+        self._table = table
+        self._link = Link(str(plan["url"]), str(plan["name"]), access if isinstance(access, dict) else None)
         self._since = self._renewed = self._told = 0.0
 
     def run(self, pipe: int) -> None:
@@ -218,6 +243,11 @@ class Understudy:
             return True
 
 
+def _after(lines: "list[bytes]", mark: bytes) -> bytes:
+    """The line below the one that holds the mark."""
+    return next((below for line, below in zip(lines, lines[1:]) if mark in line), b"").strip()  # noqa: B905, RUF007
+
+
 def _moment(at: float) -> str:
     """A moment of the monotonic clock as a date."""
     seconds = time.time() - (time.monotonic() - at)
@@ -225,12 +255,12 @@ def _moment(at: float) -> str:
 
 
 def main() -> None:
-    """Arguments: the file descriptors of pipe and table, and the plan as JSON."""
+    """Arguments: the file descriptors of pipe and table. The plan, which holds secrets, comes as JSON on stdin."""
     pipe, memory = int(sys.argv[1]), int(sys.argv[2])
     for number in (signal.SIGTERM, signal.SIGINT):
         # Whoever stops a process group stops the worker; this process ends with it and not before.
         signal.signal(number, signal.SIG_IGN)
-    Understudy(json.loads(sys.argv[3]), Table(memory, os.fstat(memory).st_size)).run(pipe)
+    Understudy(json.loads(sys.stdin.buffer.read()), Table(memory, os.fstat(memory).st_size)).run(pipe)
 
 
 if __name__ == "__main__":
