@@ -11,7 +11,7 @@ from bench.watches import TARGET, Replicas, Watch
 from tests.support.eventually import eventually_sync
 from tests.support.kube import Body, Kube
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 def make_deployment(name: str, target: str, replicas: int) -> Body:

@@ -36,11 +36,17 @@ def sentence(works: Works, pool: str) -> str:
 
 
 def test_explain_says_what_the_condition_says_word_for_word(works: Works, decided: str) -> None:
-    before = sentence(works, decided)
-    done = millpond(works.kube, "explain", "pool", decided, "--full", "--nats", works.server.url)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert lines[1] in (before, sentence(works, decided))
+
+    def explain() -> list[str]:
+        """What it prints, if the condition said the same before or after: it follows the queue and the pods."""
+        before = sentence(works, decided)
+        done = millpond(works.kube, "explain", "pool", decided, "--full", "--nats", works.server.url)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert lines[1] in (before, sentence(works, decided))
+        return lines
+
+    lines = eventually_sync(explain, LONG, "the condition's own words")
     assert "maxWorkers allows 2" in lines[1]
     steps = lines[lines.index("How the number came about:") + 2 :]
     assert any(line.split()[:2] == ["maxWorkers", "2"] for line in steps), steps

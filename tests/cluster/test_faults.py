@@ -42,7 +42,7 @@ def depth(works: Works) -> int:
 
 
 def test_sigkill_of_the_leader_while_200_tasks_run_loses_no_task_and_no_status(own_works: Works) -> None:
-    seconds = 5
+    seconds = 10
     leader = own_works.start_operator("operator-a", lease_seconds=seconds)
     heir = own_works.spawn_operator("operator-b", lease_seconds=seconds)
     gate = run_at_the_gate(own_works, 200)

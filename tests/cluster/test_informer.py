@@ -14,7 +14,8 @@ from tests.support.eventually import eventually
 from tests.support.kube import Kube, Refused
 from tests.support.works import task_manifest
 
-PATIENCE = 60.0
+PATIENCE = 180.0
+"""Seconds: a restarted API server takes 15 on a busy machine to be back."""
 
 
 class Watched:

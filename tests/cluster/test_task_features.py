@@ -142,7 +142,8 @@ def test_a_task_without_a_place_of_its_concurrency_key_says_who_holds_it(works: 
     assert "1 of 1 places of key customer-7" in held["message"]
     assert holder["metadata"]["uid"] in held["message"]
     gate.open()
-    works.reaches("waiter", "Succeeded")
+    for name in ("waiter", "holder"):
+        works.reaches(name, "Succeeded")
     assert stale([works.task("waiter"), works.task("holder")]) == []
 
 
@@ -158,7 +159,8 @@ def test_a_task_beyond_the_rate_of_its_key_says_when_it_starts(works: Works) -> 
 
 
 def test_a_pool_at_its_rate_says_so(works: Works) -> None:
-    for number in range(5):
+    # A minute's worth: that long there is something to be told, on a slow machine too.
+    for number in range(30):
         works.make_task(f"metered-{number}", METERED)
 
     def limited() -> bool:
