@@ -23,7 +23,7 @@ from millpond_api.envelope import Envelope, parse_envelope, parse_payload
 from millpond_api.retry import RetryPolicy
 from nats.aio.client import Client as Connection
 
-from tests.support.nats import NatsServer, api, connected, ensure_pool, queue_depth
+from tests.support.nats import NatsServer, api, connected, ensure_pool, jetstream, queue_depth
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def connection(nats_server: NatsServer) -> AsyncIterator[Connection]:
 async def take(connection: Connection, queue: QueueConfig, task_class: str = "default") -> tuple[Envelope, Any]:
     """The next task of the queue as a worker reads it: envelope and payload."""
     stream = subjects.pool_stream(queue.namespace, queue.pool)
-    puller = await connection.jetstream().pull_subscribe_bind(subjects.consumer(task_class), stream)
+    puller = await jetstream(connection).pull_subscribe_bind(subjects.consumer(task_class), stream)
     [message] = await puller.fetch(1, timeout=60)
     assert message.headers is not None
     await message.ack_sync(timeout=30)
@@ -113,7 +113,7 @@ async def test_many_are_stored_in_full_and_in_order(client: Client, connection: 
     handles = await client.submit_many("mill", "noop", ([number] for number in range(1200)))
     assert len({handle.id for handle in handles}) == 1200
     stream = subjects.pool_stream(pool.namespace, pool.pool)
-    js = connection.jetstream()
+    js = jetstream(connection)
     for sequence in (1, 600, 1200):
         message = await js.get_msg(stream, sequence)
         assert message.headers is not None

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from millpond_api import broker, subjects
 from millpond_api.broker import QueueConfig
+from nats.aio.client import Client as Connection
 from nats.js.errors import APIError
 
 from tests.support.eventually import eventually
-from tests.support.nats import NatsServer, api, connected, ensure_pool, ensure_shared_streams
+from tests.support.nats import NatsServer, api, connected, ensure_pool, ensure_shared_streams, jetstream
 
 
 async def test_server_stores_every_field_of_the_shapes(nats_server: NatsServer, pool: QueueConfig) -> None:
@@ -52,7 +53,7 @@ async def test_full_queue_refuses_and_keeps_what_it_has(nats_server: NatsServer,
     queue = QueueConfig(namespace, "small", max_depth=2)
     await ensure_pool(nats_server.url, queue)
     async with connected(nats_server.url) as connection:
-        js = connection.jetstream()
+        js = jetstream(connection)
         subject = subjects.tasks(namespace, "small", "default")
         await js.publish(subject, b"1")
         await js.publish(subject, b"2")
@@ -66,7 +67,7 @@ async def test_second_submission_of_a_task_id_is_dropped_by_the_server(
     nats_server: NatsServer, pool: QueueConfig
 ) -> None:
     async with connected(nats_server.url) as connection:
-        js = connection.jetstream()
+        js = jetstream(connection)
         subject = subjects.tasks(pool.namespace, pool.pool, "default")
         first = await js.publish(subject, b"", headers={subjects.HEADER_MSG_ID: "t1"})
         second = await js.publish(subject, b"", headers={subjects.HEADER_MSG_ID: "t1"})
@@ -77,7 +78,7 @@ async def test_stored_task_wakes_listeners_with_headers_alone(nats_server: NatsS
     async with connected(nats_server.url) as connection:
         wake = await connection.subscribe(subjects.wake_all(pool.namespace, pool.pool))
         await connection.flush()
-        await connection.jetstream().publish(subjects.tasks(pool.namespace, pool.pool, "default"), b"payload")
+        await jetstream(connection).publish(subjects.tasks(pool.namespace, pool.pool, "default"), b"payload")
         heard = await wake.next_msg(timeout=30)
     assert heard.subject == f"mp.wake.{pool.namespace}.{pool.pool}.default"
     assert heard.data == b""
@@ -89,7 +90,7 @@ async def test_refused_event_never_reaches_the_feed(nats_server: NatsServer, poo
     async with connected(nats_server.url) as connection:
         feed = await connection.subscribe(subjects.feed(subject))
         await connection.flush()
-        js = connection.jetstream()
+        js = jetstream(connection)
         expect = subjects.HEADER_EXPECTED_SEQUENCE
         await js.publish(subject, b"claim", headers={expect: "0"})
         with pytest.raises(APIError, match="wrong last sequence"):
@@ -102,7 +103,7 @@ async def test_refused_event_never_reaches_the_feed(nats_server: NatsServer, poo
 async def test_events_keep_the_newest_of_each_subject(nats_server: NatsServer, pool: QueueConfig) -> None:
     subject = subjects.task_events(pool.namespace, pool.pool, "t1")
     async with connected(nats_server.url) as connection:
-        js = connection.jetstream()
+        js = jetstream(connection)
         for number in range(subjects.EVENTS_PER_TASK + 5):
             await js.publish(subject, str(number).encode())
         info = await api(connection, f"STREAM.INFO.{subjects.STREAM_EVENTS}", {"subjects_filter": subject})
@@ -111,7 +112,7 @@ async def test_events_keep_the_newest_of_each_subject(nats_server: NatsServer, p
     assert last.data == str(subjects.EVENTS_PER_TASK + 4).encode()
 
 
-async def schedule(connection: object, queue: QueueConfig, task: str, after: float) -> None:
+async def schedule(connection: Connection, queue: QueueConfig, task: str, after: float) -> None:
     due = datetime.now(UTC) + timedelta(seconds=after)
     headers = {
         subjects.HEADER_SCHEDULE: f"@at {due.isoformat(timespec='milliseconds').replace('+00:00', 'Z')}",
@@ -119,7 +120,7 @@ async def schedule(connection: object, queue: QueueConfig, task: str, after: flo
         subjects.HEADER_ENVELOPE: f'{{"id":"{task}"}}',
     }
     later = subjects.later(queue.namespace, queue.pool, task)
-    await connection.jetstream().publish(later, task.encode(), headers=headers)  # type: ignore[attr-defined]
+    await jetstream(connection).publish(later, task.encode(), headers=headers)
 
 
 async def test_due_task_reaches_its_pool_and_wakes_it_without_a_process_of_ours(
@@ -131,7 +132,7 @@ async def test_due_task_reaches_its_pool_and_wakes_it_without_a_process_of_ours(
         await schedule(connection, pool, f"{pool.namespace}-due", 0.5)
         heard = await wake.next_msg(timeout=60)
         stream = subjects.pool_stream(pool.namespace, pool.pool)
-        stored = await connection.jetstream().get_msg(stream, 1)
+        stored = await jetstream(connection).get_msg(stream, 1)
     assert heard.subject == f"mp.wake.{pool.namespace}.{pool.pool}.default"
     assert stored.subject == subjects.tasks(pool.namespace, pool.pool, "default")
     assert stored.headers is not None
@@ -148,7 +149,7 @@ async def test_due_tasks_respect_the_bound_and_none_is_lost(nats_server: NatsSer
         for task in tasks:
             await schedule(connection, queue, task, 0.3)
         seen: set[str] = set()
-        puller = await connection.jetstream().pull_subscribe_bind(subjects.consumer("default"), stream)
+        puller = await jetstream(connection).pull_subscribe_bind(subjects.consumer("default"), stream)
 
         async def depth() -> int:
             return int((await api(connection, f"STREAM.INFO.{stream}"))["state"]["messages"])
@@ -174,7 +175,7 @@ async def test_delays_survive_a_killed_server(own_nats_server: NatsServer, names
     own_nats_server.start()
     async with connected(own_nats_server.url) as connection:
         stream = subjects.pool_stream(namespace, "mill")
-        puller = await connection.jetstream().pull_subscribe_bind(subjects.consumer("default"), stream)
+        puller = await jetstream(connection).pull_subscribe_bind(subjects.consumer("default"), stream)
         [message] = await puller.fetch(1, timeout=60)
     assert message.data == b"survivor"
 
@@ -184,7 +185,7 @@ async def test_stored_tasks_survive_a_killed_server(own_nats_server: NatsServer,
     await ensure_pool(own_nats_server.url, queue)
     async with connected(own_nats_server.url) as connection:
         for number in range(50):
-            await connection.jetstream().publish(subjects.tasks(namespace, "mill", "default"), str(number).encode())
+            await jetstream(connection).publish(subjects.tasks(namespace, "mill", "default"), str(number).encode())
         own_nats_server.kill9()
         own_nats_server.start()
     async with connected(own_nats_server.url) as connection:

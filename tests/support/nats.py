@@ -24,10 +24,11 @@ import nats
 from millpond_api import broker, subjects
 from millpond_api.broker import QueueConfig
 from nats.aio.client import Client as Connection
+from nats.js import JetStreamContext
 
 from tests.support.eventually import eventually_sync
 
-START_TIMEOUT = 30.0
+START_TIMEOUT = 60.0
 OWN_PORTS = range(10_000, 15_000)
 
 
@@ -159,6 +160,11 @@ async def api(connection: Connection, verb: str, body: dict[str, Any] | None = N
     if "error" in answer:
         raise ApiError(verb, answer["error"].get("err_code", 0), answer["error"].get("description", ""))
     return answer
+
+
+def jetstream(connection: Connection) -> JetStreamContext:
+    """JetStream with more patience than the client's 5 s: a shared machine may stall for that long."""
+    return connection.jetstream(timeout=30.0)
 
 
 @asynccontextmanager

@@ -10,13 +10,15 @@ from millpond_api.broker import QueueConfig
 from millpond_api.events import TaskEvent, utc_now
 from nats.aio.client import Client as Connection
 
+from tests.support.nats import jetstream
+
 
 class TaskLog:
     """The log of one task, written as a worker writes it."""
 
     def __init__(self, connection: Connection, queue: QueueConfig, task: str) -> None:
         self.connection, self.queue = connection, queue
-        self._js = connection.jetstream()
+        self._js = jetstream(connection)
         self._subject = subjects.task_events(queue.namespace, queue.pool, task)
         self.sequence = 0
 

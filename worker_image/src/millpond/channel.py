@@ -267,10 +267,17 @@ class Channel:
                 pending.future.set_exception(Unconfirmed(reason))
 
     def _sweep(self) -> None:
-        """Fail what waits longer than its timeout; look again while anything waits at all."""
+        """Fail what waits longer than its timeout; look again while anything waits at all.
+
+        A sweep that comes late says that this loop stood still (it was blocked, the process was stopped, the machine
+        slept): answers that came meanwhile are not read yet, so that time is nobody's silence.
+        """
         loop = asyncio.get_running_loop()
         now = loop.time()
+        late = now - self._sweeper.when() if self._sweeper else 0.0
         for pending in list(self._pending.values()):
+            if late > _SWEEP:
+                pending.expires += late
             if pending.expires < now and not pending.future.done():
                 pending.future.set_exception(Unconfirmed("no answer from NATS in time"))
         self._sweeper = loop.call_later(_SWEEP, self._sweep) if self._pending else None
