@@ -15,7 +15,7 @@ from tests.support.nats import NatsServer
 from tests.support.works import FIGURES, Works, task_manifest
 
 NAME, PROFILE = "millpond-test", "control-plane"
-KINDS = ("workerpools", "poolgroups", "tasks", "workers")
+KINDS = ("workerpools", "poolgroups", "supervisors", "tasks", "workers")
 
 
 def pytest_configure(config: pytest.Config) -> None:

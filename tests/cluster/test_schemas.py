@@ -23,7 +23,7 @@ def undescribed(schema: dict[str, Any], path: str = "") -> Iterator[str]:
             yield from undescribed(schema[part], f"{path}[]")
 
 
-@pytest.mark.parametrize("plural", ["workerpools", "poolgroups", "tasks", "workers"])
+@pytest.mark.parametrize("plural", ["workerpools", "poolgroups", "supervisors", "tasks", "workers"])
 def test_every_field_of_every_kind_has_a_description(installed: Kube, plural: str) -> None:
     name = f"{plural}.millpond.dev"
     body = installed.request("GET", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")

@@ -92,6 +92,7 @@ def is_running(name: str) -> bool:
 PATHS = {
     "workerpools": f"/apis/{API_VERSION}",
     "poolgroups": f"/apis/{API_VERSION}",
+    "supervisors": f"/apis/{API_VERSION}",
     "tasks": f"/apis/{API_VERSION}",
     "workers": f"/apis/{API_VERSION}",
     "deployments": "/apis/apps/v1",

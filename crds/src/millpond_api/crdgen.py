@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from millpond_api import GROUP, VERSION
-from millpond_api.v1alpha1 import PoolGroup, Task, Worker, WorkerPool
+from millpond_api.v1alpha1 import PoolGroup, Supervisor, Task, Worker, WorkerPool
 from millpond_api.v1alpha1.common import CEL, Model, rule
 from millpond_api.yamlout import to_yaml
 
@@ -34,6 +34,8 @@ class Kind:
     columns: tuple[tuple[str, str, str, int], ...]
     name_size: int = 253
     scale: bool = False
+    rules: tuple[dict[str, Any], ...] = ()
+    """Rules over the whole object: only there is its name to be seen."""
 
 
 KINDS = (
@@ -112,6 +114,31 @@ KINDS = (
             ("Message", "string", ".status.conditions[?(@.type=='Limited')].message", 1),
         ),
     ),
+    Kind(
+        model=Supervisor,
+        plural="supervisors",
+        short="msup",
+        description="OTP's supervisor over worker pools and other supervisors of the namespace.",
+        name_size=40,
+        rules=(
+            rule(
+                "self.spec.children.all(c, !has(c.supervisor) || c.supervisor != self.metadata.name)",
+                "a supervisor can't be its own child: name another one in children",
+            ),
+        ),
+        columns=(
+            ("Strategy", "string", ".spec.strategy", 0),
+            ("Children", "string", ".status.childrenRunning", 0),
+            ("Restarts", "integer", ".status.restarts", 0),
+            ("State", "string", ".status.state", 0),
+            ("Reason", "string", ".status.reason", 0),
+            ("Age", "date", ".metadata.creationTimestamp", 0),
+            ("Intensity", "integer", ".spec.intensity", 1),
+            ("Period", "string", ".spec.period", 1),
+            ("Parent", "string", ".status.parent", 1),
+            ("Message", "string", ".status.conditions[?(@.type=='Ready')].message", 1),
+        ),
+    ),
 )
 
 
@@ -184,8 +211,9 @@ def openapi(kind: Kind) -> dict[str, Any]:
             "status": status,
         },
     }
-    if kind.name_size < 253:
-        root[CEL] = [{key: text.replace("{size}", str(kind.name_size)) for key, text in _NAME_RULE.items()}]
+    named = {key: text.replace("{size}", str(kind.name_size)) for key, text in _NAME_RULE.items()}
+    if found := [*([named] if kind.name_size < 253 else []), *kind.rules]:
+        root[CEL] = found
     return root
 
 

@@ -44,6 +44,7 @@ from millpond_operator.handlers.replicas import Replicas
 from millpond_operator.handlers.rescuing import Rescuer
 from millpond_operator.handlers.rollouts import RolloutController
 from millpond_operator.handlers.scaler import Scaler
+from millpond_operator.handlers.supervisors import SupervisorController
 from millpond_operator.handlers.tasks import TaskController
 from millpond_operator.handlers.watches import watch
 from millpond_operator.handlers.workers import WorkerController
@@ -121,10 +122,13 @@ async def lead(settings: Settings, api: Api) -> None:
     transport = await Transport.connect(settings.nats_url, f"millpond-operator {settings.pod_name}", hooks=hooks)
     world = make_world(settings, api, transport)
     statuses = PoolStatuses(world)
-    rollouts = RolloutController(world, Replicas(world, statuses.write), statuses)
+    replicas = Replicas(world, statuses.write)
+    rollouts = RolloutController(world, replicas, statuses)
     pools = PoolController(world, rollouts)
     tasks = TaskController(world)
     hands = WorkerController(world, tasks)
+    supervisors = SupervisorController(world, replicas)
+    hands.on_crash.append(supervisors.hear)
     scaler = Scaler(world, pools, statuses)
     pools.on_queue_ready = [tasks.wake_pending, scaler.waker.call]
     nodes = Cache("nodes", keep=keep_of_node)
@@ -152,11 +156,13 @@ async def lead(settings: Settings, api: Api) -> None:
     informers = [Informer(api, cache) for cache in caches]
     await world.groups.resync(api)
     await world.pools.resync(api)
+    await world.supervisors.resync(api)
     for informer in informers:
         await informer.start()
     await world.tasks.resync(api)
     log.info("listed", pools=len(world.pools.objects), tasks=len(world.tasks.objects), pods=len(world.pods.objects))
     tasks.projector.project_all()
+    supervisors.restore()
     hands.heal()
     rollouts.look()
 
@@ -166,9 +172,10 @@ async def lead(settings: Settings, api: Api) -> None:
 
     hooks.reconnected = reconnected
     await _together(
-        watch([world.groups, world.pools, world.tasks], settings.watch_namespace),
+        watch([world.groups, world.pools, world.supervisors, world.tasks], settings.watch_namespace),
         *(informer.run() for informer in informers),
         pools.queue.run(),
+        supervisors.queue.run(),
         rollouts.queue.run(),
         tasks.queue.run(),
         tasks.projector.queue.run(),
@@ -199,6 +206,7 @@ def make_world(settings: Settings, api: Api, transport: Transport) -> World:
         pods=Cache("pods", namespace, LABEL_POOL, keep_pod),
         deployments=Cache("deployments", namespace, LABEL_POOL, keep_deployment),
         groups=Cache("poolgroups", namespace),
+        supervisors=Cache("supervisors", namespace),
         started=time.monotonic(),
     )
 
@@ -249,7 +257,7 @@ async def _resync(world: World, pools: PoolController, rescuer: Rescuer, hands: 
         await asyncio.sleep(max(world.settings.resync_seconds, 9 * took))
         began = time.monotonic()
         try:
-            for cache in (world.groups, world.pools, world.tasks):
+            for cache in (world.groups, world.pools, world.supervisors, world.tasks):
                 await cache.resync(world.api)
             for number, key in enumerate(world.pool_keys()):
                 pools.queue.add(key)

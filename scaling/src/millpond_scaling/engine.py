@@ -3,8 +3,9 @@
 Owns the order of the rules, the reason and the next memory. Each rule is a module of its own and leaves a step; the
 message is made of the steps. The order, in which the later wins:
 
-1. Held or set: no Deployment; `kubectl scale` (spec.replicas, exactly that; not in shadow, where it is somebody else's
-   number); pause All; lag unknown; what can't be true. Missing data never changes a number.
+1. Held or set: no Deployment; a supervisor that ended (zero); `kubectl scale` (spec.replicas, exactly that; not in
+   shadow, where it is somebody else's number); pause All; lag unknown; what can't be true. Missing data never changes a
+   number.
 2. Need: the targets (`targets`) less what remote workers cover (`remote`), activationLag for a pool at zero, what the
    pool's rateLimit can feed, warmWorkers on top, the forecast from below.
 3. Speed: tolerance, stabilization, idleAfter before the last worker goes, rate policies (`behavior`).
@@ -23,6 +24,7 @@ from millpond_scaling.sanity import impossible
 from millpond_scaling.targets import Load, Need, fed_by_rate, highest_need, round_up
 from millpond_scaling.trail import Trail, count
 
+PAUSED_BY_SUPERVISOR = "PausedBySupervisor"
 REASONS = {
     "scaleUp.stabilization": "Stabilizing",
     "scaleDown.stabilization": "Stabilizing",
@@ -43,6 +45,8 @@ def decide(seen: Observation, policy: Policy, memory: Memory, now: float) -> Dec
     if seen.current is None:
         return Decision(0, 0, "NoDeployment", "the Deployment does not exist yet", memory=memory)
     current, wrong = seen.current, impossible(seen, policy)
+    if seen.paused_by:
+        return _held(seen, policy, memory, now, (PAUSED_BY_SUPERVISOR, 0, seen.paused_by))
     if policy.manual is not None and not policy.shadow:
         return _held(
             seen, policy, memory, now, ("Manual", policy.manual, f"kubectl scale holds it at {count(policy.manual)}")

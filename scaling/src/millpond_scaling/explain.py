@@ -13,6 +13,7 @@ from millpond_scaling.records import Difference, Record
 HELD = {
     "NoDeployment": "There is nothing to scale yet.",
     "Manual": "A number set by hand stands above everything that the queue says.",
+    "PausedBySupervisor": "Its tasks wait in the queue until the supervisor starts it again; none is lost.",
     "Paused": "A paused pool keeps its number; its workers go on with what is queued.",
     "LagUnknown": "What is not known never changes a number.",
     "Contradictory": "Numbers that cannot all be true move nobody, or at most upwards.",

@@ -118,6 +118,8 @@ class Observation:
     """Slots of workers outside the cluster (of one that drains those in use), and the tasks in them (part of
     `in_flight`)."""
     remote_in_flight: int = 0
+    paused_by: str = ""
+    """The sentence of the supervisor that ended and holds the pool at zero; empty while none does."""
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,25 @@ class Supervisor:
         """Children that run, as far as is known, in their order."""
         return [child for child in self.children if self._states[child] is _State.RUNNING]
 
+    @property
+    def ending(self) -> End | None:
+        """Why it is ending or has ended; None while it goes on."""
+        return self._ending
+
+    @property
+    def beginning(self) -> bool:
+        """Whether it starts its children for the first time: what fails now ends it."""
+        return self._beginning
+
+    @property
+    def pending(self) -> tuple[Start | Stop, ...]:
+        """What was asked for and not answered yet."""
+        return tuple(self._pending.values())
+
+    def restarts_at(self, now: float) -> int:
+        """How many restarts still count at `now`."""
+        return sum(at >= int(now) - self.flags.period for at in self.restarts)
+
     # ---- one thing after the other
 
     def _go_on(self, now: float) -> list[Command]:

@@ -205,9 +205,15 @@ class Api:
         """JSON patch of the path (`test` operations make it conditional)."""
         return await self.request("PATCH", target, operations, JSON_PATCH, fieldManager=FIELD_MANAGER)
 
-    async def delete(self, plural: str, namespace: str, name: str, uid: str = "") -> bool:
-        """Delete the object (only the one with `uid` when given); False when it is not there any more."""
-        body = {"preconditions": {"uid": uid}} if uid else None
+    async def delete(self, plural: str, namespace: str, name: str, uid: str = "", *, grace: int | None = None) -> bool:
+        """Delete the object (only the one with `uid` when given); False when it is not there any more.
+
+        `grace`: seconds for a pod to end, instead of its own.
+        """
+        options: dict[str, Any] = {"preconditions": {"uid": uid}} if uid else {}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
+        body = options or None
         try:
             await self.request("DELETE", path(plural, namespace, name), body)
         except ApiError as error:

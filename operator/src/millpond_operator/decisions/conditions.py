@@ -6,6 +6,7 @@ from datetime import datetime
 
 from millpond_api.v1alpha1.common import Condition
 from millpond_scaling import Decision
+from millpond_scaling.engine import PAUSED_BY_SUPERVISOR
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class PoolFacts:
     queue_ready: bool
     trouble: tuple[str, str] | None = None
     pause: str = "None"
+    paused_by: str = ""
+    """The sentence of the supervisor that holds it at zero, if one does."""
     missing: tuple[str, str] | None = None
     """(reason, message) of the handlers that tasks wait for and nobody has, if any."""
     mistakes: tuple[str, ...] = ()
@@ -70,6 +73,8 @@ def decide_pool_facts(seen: PoolFacts) -> list[Fact]:
         ready = Fact("Ready", False, "QueueMissing", "the queue could not be made yet: is NATS reachable?")
     elif seen.trouble and seen.ready < seen.desired:
         ready = Fact("Ready", False, seen.trouble[0], seen.trouble[1])
+    elif seen.paused_by:
+        ready = Fact("Ready", False, PAUSED_BY_SUPERVISOR, seen.paused_by)
     elif seen.desired == 0 and seen.current == 0:
         ready = Fact("Ready", True, "AtZero", "no workers are needed; a task wakes the pool")
     elif seen.ready >= seen.desired:
@@ -78,9 +83,15 @@ def decide_pool_facts(seen: PoolFacts) -> list[Fact]:
         ready = Fact("Ready", False, "WorkersStarting", f"{seen.ready} of {seen.desired} workers are ready")
     scaling = Fact("Scaling", seen.current != seen.desired, seen.decision_reason, seen.decision_message)
     degraded = _degraded(seen)
-    paused = Fact("Paused", seen.pause != "None", f"Pause{seen.pause}" if seen.pause != "None" else "NotPaused")
+    paused = _paused(seen)
     missing = Fact("HandlerMissing", seen.missing is not None, *(seen.missing or ("AllThere",)))
     return [ready, scaling, degraded, paused, missing, *_limited(seen)]
+
+
+def _paused(seen: PoolFacts) -> Fact:
+    if seen.paused_by:
+        return Fact("Paused", True, PAUSED_BY_SUPERVISOR, seen.paused_by)
+    return Fact("Paused", seen.pause != "None", f"Pause{seen.pause}" if seen.pause != "None" else "NotPaused")
 
 
 def _limited(seen: PoolFacts) -> list[Fact]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from millpond_api import LABEL_BUSY, LABEL_VERSION, UNVERSIONED
+from millpond_api import ANNOTATION_RESTART, LABEL_BUSY, LABEL_VERSION, UNVERSIONED
 
 CONTAINER = "worker"
 
@@ -71,6 +71,8 @@ class PodFacts:
     """The version of the pool's template that it was made from."""
     marked_busy: bool = False
     """It has the label that the pool's disruption budget looks for."""
+    restarted: str = ""
+    """The restart of its pool by which it was made."""
 
 
 def read_pod(body: dict[str, Any]) -> PodFacts:
@@ -93,6 +95,7 @@ def read_pod(body: dict[str, Any]) -> PodFacts:
         started=datetime.fromisoformat(body["metadata"]["creationTimestamp"]).timestamp(),
         version=sys.intern(labels.get(LABEL_VERSION, UNVERSIONED)),
         marked_busy=LABEL_BUSY in labels,
+        restarted=sys.intern((body["metadata"].get("annotations") or {}).get(ANNOTATION_RESTART, "")),
     )
 
 

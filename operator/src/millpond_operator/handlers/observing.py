@@ -50,6 +50,7 @@ class Observer:
             forecast=self.forecaster.foresee(key, wall),
             remote_slots=crowd.remote_slots,
             remote_in_flight=crowd.remote_in_flight,
+            paused_by=self.world.pauses.get(key, ""),
         )
 
     def _classes(self, key: PoolKey) -> tuple[ClassLoad, ...]:

@@ -9,10 +9,11 @@ once more before it deletes anything.
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from millpond import transport as wire
-from millpond_api import LABEL_VERSION
+from millpond_api import ANNOTATION_RESTART, LABEL_VERSION
 from millpond_api.broker import QueueConfig
 from millpond_api.durations import parse_duration
 from millpond_api.remote import PoolSettings
@@ -46,8 +47,7 @@ class PoolController:
     def _on_pool(self, old: Body | None, new: Body | None) -> None:
         body = new or old
         assert body is not None
-        generation = (b["metadata"].get("generation") for b in (old, new) if b)
-        if old is None or new is None or len(set(generation)) > 1 or old["metadata"]["uid"] != new["metadata"]["uid"]:
+        if old is None or new is None or _asked(old) != _asked(new):
             self.queue.add(PoolKey(body["metadata"]["namespace"], body["metadata"]["name"]))
 
     def _on_deployment(self, old: Body | None, new: Body | None) -> None:
@@ -121,7 +121,8 @@ class PoolController:
 
     async def _ensure_deployment(self, key: PoolKey, spec: WorkerPoolSpec) -> None:
         """The version that the spec asks for has a Deployment; a rollout then moves the workers to it."""
-        manifest = make_deployment(key, spec, self.world.settings.url_for_workers, 0)
+        restart = self.world.restart_of(key)
+        manifest = make_deployment(key, spec, self.world.settings.url_for_workers, 0, restart)
         name, version = manifest["metadata"]["name"], manifest["metadata"]["labels"][LABEL_VERSION]
         async with self.world.memory[key].lock:
             known = self.world.versions.of(key)
@@ -171,6 +172,12 @@ class PoolController:
         for key in self.world.pool_keys():
             self.world.memory[key].queue_digest, self.world.memory[key].told = "", None
             self.queue.add(key)
+
+
+def _asked(body: Body) -> tuple[Any, ...]:
+    """What the pool's queue and Deployment are made from: the same again needs no look."""
+    meta = body["metadata"]
+    return meta["uid"], meta.get("generation"), (meta.get("annotations") or {}).get(ANNOTATION_RESTART)
 
 
 def make_queue_config(key: PoolKey, uid: str, spec: WorkerPoolSpec, replicas: int) -> QueueConfig:

@@ -22,6 +22,10 @@ from millpond_operator.handlers.world import World
 log = structlog.get_logger(__name__)
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+KILLED = "Killed"
+KILL_GRACE = 1
+"""Seconds between SIGTERM and SIGKILL for a worker whose time is over: the least that is no forced deletion, after
+which the pod's name would be free while its process may still run."""
 SETTLE = 1.0
 """Seconds at most between the marks and the new number. The ReplicaSet controller sees a mark when its watch of all
 pods brings it, and the number by another watch: on a machine without an idle moment the number came first in 4 of 10
@@ -96,3 +100,22 @@ def count_staying(world: World, key: PoolKey, version: str, victims: Iterable[st
         for name, worker in world.workers_of(key)
         if worker.pod and worker.pod.version == version and not worker.pod.going and name.name not in removed
     )
+
+
+async def kill_workers(world: World, replicas: Replicas, key: PoolKey, keep: str | None) -> None:
+    """End the pool's workers now, whatever they run: their supervisor's patience is over.
+
+    Spares the version of the restart `keep`; none when that is None. Replicas go first, or each would be replaced.
+    What they ran is run again elsewhere when their leases end.
+    """
+    doomed = [version for version in world.versions.of(key).values() if keep is None or version.restarted != keep]
+    names = {version.version for version in doomed}
+    async with world.memory[key].lock:
+        for version in doomed:
+            if version.replicas and not await replicas.scale(key, version, 0):
+                return
+        for name, worker in list(world.workers_of(key)):
+            if worker.pod and worker.pod.version in names and worker.retired != KILLED:
+                log.info("a worker is killed: its time to finish is over", pool=str(key), worker=name.name)
+                await world.api.delete("pods", key.namespace, name.name, worker.pod.uid, grace=KILL_GRACE)
+                worker.retired = KILLED

@@ -233,8 +233,11 @@ class Scaler:
 
 
 def make_order(seen: Observation, policy: Policy, decision: Decision) -> Decision:
-    """What is done: the decision, or in shadow mode what somebody else set in spec.replicas."""
-    if not policy.shadow or seen.current is None:
+    """What is done: the decision, or in shadow mode what somebody else set in spec.replicas.
+
+    That a supervisor holds a pool at zero is no scaling: it is done in shadow mode too.
+    """
+    if not policy.shadow or seen.current is None or seen.paused_by:
         return decision
     if policy.manual is None:
         return replace(decision, target=decision.current, reason="Shadow", message="nobody has set spec.replicas")
@@ -243,7 +246,7 @@ def make_order(seen: Observation, policy: Policy, decision: Decision) -> Decisio
 
 def may_grow(seen: Observation, policy: Policy, decision: Decision) -> bool:
     """Whether a task that comes now could add workers: only then is it worth listening for."""
-    if policy.pause in ("All", "Up") or (policy.manual is not None and not policy.shadow):
+    if seen.paused_by or policy.pause in ("All", "Up") or (policy.manual is not None and not policy.shadow):
         return False
     most = policy.max_workers if seen.allowance is None else min(policy.max_workers, seen.allowance)
     return max(decision.current, decision.target) < most

@@ -9,6 +9,7 @@ import time
 import structlog
 from millpond_api.v1alpha1 import WorkerPoolSpec
 from millpond_scaling import Decision
+from millpond_scaling.engine import PAUSED_BY_SUPERVISOR
 
 from millpond_operator.cluster.cache import Key
 from millpond_operator.cluster_key import PoolKey
@@ -54,10 +55,11 @@ class Shrinker:
             if given:
                 self.replicas.record(key, decision, decision.current - given)
                 return
-            forced = spec.replicas is not None or decision.current > spec.scaling.max_workers
+            paused = key in self.world.pauses
+            forced = paused or spec.replicas is not None or decision.current > spec.scaling.max_workers
             plan = decide_victims(candidates, surplus, forced=forced)
             memory.held = plan.held
-            reason = "ManualScale" if spec.replicas is not None else "ScaleDown"
+            reason = PAUSED_BY_SUPERVISOR if paused else "ManualScale" if spec.replicas is not None else "ScaleDown"
             victims = await self.remover.drain(key, plan.steps, reason)
             # Replicas without a pod (none could be made) go without a drain.
             count = surplus if not candidates else len(victims)

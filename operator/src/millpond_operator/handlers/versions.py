@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from millpond_api import LABEL_POOL, LABEL_VERSION, UNVERSIONED
+from millpond_api import ANNOTATION_RESTART, LABEL_POOL, LABEL_VERSION, UNVERSIONED
 
 from millpond_operator.cluster.cache import Body, Cache
 from millpond_operator.cluster_key import PoolKey
@@ -30,6 +30,8 @@ class Version:
     image: str
     owned: bool
     """It has owner references (of an earlier operator): the garbage collector would stop its workers."""
+    restarted: str = ""
+    """The restart of the pool that it was made for."""
 
 
 class Versions:
@@ -89,4 +91,5 @@ def read_version(body: Body) -> Version:
         made=datetime.fromisoformat(meta["creationTimestamp"]),
         image=next((one.get("image", "") for one in containers if one["name"] == CONTAINER), ""),
         owned=bool(meta.get("ownerReferences")),
+        restarted=(meta.get("annotations") or {}).get(ANNOTATION_RESTART, ""),
     )

@@ -8,6 +8,7 @@ object outlives its pod, so that how a worker ended stays readable; the oldest e
 """
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
@@ -21,6 +22,7 @@ from millpond_operator.cluster.cache import Body, Key, key_of
 from millpond_operator.cluster.workqueue import WorkQueue
 from millpond_operator.cluster.writer import Target
 from millpond_operator.cluster_key import PoolKey
+from millpond_operator.decisions.crashes import Crash, read_crash
 from millpond_operator.decisions.pods import read_pod
 from millpond_operator.decisions.stuck import decide_news
 from millpond_operator.decisions.workers import (
@@ -53,6 +55,8 @@ class WorkerController:
         self.world = world
         self.tasks = tasks
         self.queue: WorkQueue[Key] = WorkQueue("workers", self.reconcile, concurrency=8)
+        self.on_crash: list[Callable[[PoolKey, Crash], None]] = []
+        """Told of every crash that is seen, also of one that was told before."""
         self._rank = 0
         self._trimming: set[Key] = set()
         self._clashes: set[Key] = set()
@@ -196,6 +200,9 @@ class WorkerController:
         # The steps that they tell are in the status now; a goodbye still says how the worker ended.
         memory.events = [event for event in memory.events[-1:] if event.state == WorkerState.STOPPED]
         self._put(key, body, status)
+        if crash := read_crash(key.name, memory, status):
+            for tell in self.on_crash:
+                tell(pool, crash)
         if status.state == WorkerState.FAILED and (before is None or before.state != WorkerState.FAILED):
             text = f"{status.reason}: {status.message}"
             self.world.tell(body, "Worker", "WorkerFailed", text, warning=True)

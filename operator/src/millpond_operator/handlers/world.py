@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from millpond.transport import Transport
-from millpond_api import LABEL_POOL
+from millpond_api import ANNOTATION_RESTART, LABEL_POOL
 from millpond_api.fairness import LaneChoices
 from millpond_api.remote import PoolSettings
 from millpond_api.v1alpha1 import WorkerPoolSpec, WorkerPoolStatus, WorkerStatus
@@ -119,6 +119,7 @@ class World:
     pods: Cache
     deployments: Cache
     groups: Cache
+    supervisors: Cache
     memory: dict[PoolKey, PoolMemory] = field(default_factory=lambda: defaultdict(PoolMemory))
     worker_memory: dict[Key, WorkerMemory] = field(default_factory=dict)
     worker_pools: dict[Key, PoolKey] = field(default_factory=dict)
@@ -135,6 +136,8 @@ class World:
     """Uids of Tasks that this process put into a queue, and when, until their statuses say so."""
     lane_choices: LaneChoices = field(default_factory=LaneChoices)
     """Where Task objects with a fairness key wait in their classes."""
+    pauses: dict[PoolKey, str] = field(default_factory=dict)
+    """Pools that a supervisor holds at zero, each with the sentence that says so."""
     started: float = 0.0
 
     def __post_init__(self) -> None:
@@ -164,6 +167,11 @@ class World:
         if memory.policy is None:
             memory.policy, memory.mistakes = make_policy(spec), tuple(check_schedules(spec))
         return memory.policy
+
+    def restart_of(self, key: PoolKey) -> str:
+        """The pool's last restart that was asked for, by whomever; empty without one."""
+        annotations = (self.pools.get(*key) or {}).get("metadata", {}).get("annotations") or {}
+        return str(annotations.get(ANNOTATION_RESTART, ""))
 
     def workers_asked(self, key: PoolKey) -> int | None:
         """How many workers scaling has asked for; None when the pool has no Deployment yet.

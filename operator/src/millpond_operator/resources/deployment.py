@@ -14,7 +14,7 @@ import json
 import math
 from typing import Any
 
-from millpond_api import LABEL_BUSY, LABEL_POOL, LABEL_VERSION
+from millpond_api import ANNOTATION_RESTART, LABEL_BUSY, LABEL_POOL, LABEL_VERSION
 from millpond_api.durations import parse_duration
 from millpond_api.v1alpha1 import WorkerPoolSpec
 
@@ -45,8 +45,13 @@ def selector(pool: str) -> str:
     return f"{LABEL_POOL}={pool}"
 
 
-def make_deployment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str, replicas: int) -> dict[str, Any]:
-    """The manifest; its version label and its name come from the hash of the pods' template."""
+def make_deployment(
+    key: PoolKey, spec: WorkerPoolSpec, nats_url: str, replicas: int, restart: str = ""
+) -> dict[str, Any]:
+    """The manifest; its version label and its name come from the hash of the pods' template.
+
+    `restart` is the pool's annotation: with another value it is another template, as after `kubectl rollout restart`.
+    """
     labels = {
         "app.kubernetes.io/name": "millpond-worker",
         "app.kubernetes.io/instance": key.pool,
@@ -55,6 +60,9 @@ def make_deployment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str, replicas:
     }
     template = merge(_template(key, spec, nats_url, labels), spec.template or {})
     template["metadata"]["labels"] |= labels
+    restarted = {ANNOTATION_RESTART: restart} if restart else {}
+    if restarted:
+        template["metadata"]["annotations"] = template["metadata"].get("annotations", {}) | restarted
     digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:16]
     version = digest[:VERSION_DIGITS]
     # A new worker counts as busy until it has been idle for a while: it takes its first task at once.
@@ -66,7 +74,7 @@ def make_deployment(key: PoolKey, spec: WorkerPoolSpec, nats_url: str, replicas:
             "name": deployment_name(key.pool, version),
             "namespace": key.namespace,
             "labels": labels | {LABEL_VERSION: version},
-            "annotations": {HASH: digest},
+            "annotations": {HASH: digest} | restarted,
         },
         "spec": {
             "replicas": replicas,

@@ -1,0 +1,209 @@
+"""Trees of supervisors on a real API server: what kubectl shows after each crash is what OTP's machine says.
+
+No node is there: the kubelet's part is played by writing pods' statuses, as it would after a container ended.
+"""
+
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import pytest
+from millpond_api import ANNOTATION_RESET, API_VERSION, LABEL_POOL
+from millpond_api.supervision import Child, Ended, Exit, Flags
+from millpond_api.supervision import Supervisor as Machine
+
+from tests.support.eventually import eventually_sync
+from tests.support.kube import Body, Refused, condition
+from tests.support.works import LONG, LOOK, Works, show
+
+ONE = {"minWorkers": 1, "maxWorkers": 1}
+
+
+def supervise(works: Works, name: str, *children: Body, **spec: Any) -> Body:
+    manifest = {"apiVersion": API_VERSION, "kind": "Supervisor", "metadata": {"name": name}}
+    return works.kube.create("supervisors", {**manifest, "spec": {"children": list(children), **spec}})
+
+
+def status_of(works: Works, name: str) -> Body:
+    found: Body = works.kube.get("supervisors", name).get("status") or {}
+    return found
+
+
+def reaches(works: Works, name: str, state: str, **more: Any) -> Body:
+    """The supervisor's status, once it is in the state and says these fields."""
+
+    def look() -> Body | None:
+        status = status_of(works, name)
+        seen = {"state": status.get("state")} | {field: status.get(field) for field in more}
+        assert seen == {"state": state, **more}, (seen, status.get("conditions"))
+        return status
+
+    return eventually_sync(look, LONG, f"supervisor {name} {state} {more}", LOOK) or {}
+
+
+def children_of(status: Body) -> dict[str, str]:
+    return {child["name"]: child["state"] for child in status["children"]}
+
+
+def pod_of(works: Works, pool: str, after: Body | None = None) -> Body:
+    """The pool's one pod that nobody deletes; another one than that of `after`."""
+
+    def look() -> Body:
+        pods = [
+            body
+            for body in works.kube.list("pods")
+            if body["metadata"]["labels"].get(LABEL_POOL) == pool and "deletionTimestamp" not in body["metadata"]
+        ]
+        names = [pod["metadata"]["name"] for pod in pods]
+        assert len(pods) == 1, names
+        assert after is None or names != [after["metadata"]["name"]], names
+        return pods[0]
+
+    return eventually_sync(look, LONG, f"the pod of {pool}", LOOK)
+
+
+def tell(works: Works, pod: Body, **container: Any) -> None:
+    """As the kubelet does: the container's state, and Ready while it runs."""
+    ready = "running" in container.get("state", {})
+    status = {"name": "worker", "image": "worker:none", "imageID": "", "ready": ready, "restartCount": 0}
+    conditions = [{"type": "Ready", "status": str(ready)}]
+    change = {"status": {"phase": "Running", "conditions": conditions, "containerStatuses": [status | container]}}
+    works.kube.patch("pods", pod["metadata"]["name"], change, "status")
+
+
+def start(works: Works, pool: str, after: Body | None = None) -> Body:
+    """The pool's pod runs and is ready: a worker process in its place says so itself."""
+    pod = pod_of(works, pool, after)
+    works.start_worker_of_pod(pool)
+    name = pod["metadata"]["name"]
+
+    def is_idle() -> bool:
+        worker = works.kube.find("workers", name) or {}
+        return (worker.get("status") or {}).get("state") == "Idle"
+
+    eventually_sync(is_idle, LONG, f"worker {name} idle", LOOK)
+    tell(works, pod, state={"running": {}})
+    return pod
+
+
+def crash(works: Works, pod: Body, number: int, reason: str = "Error", code: int = 1) -> None:
+    """The `number`-th end of the pod's container, which is started again."""
+    ended = {"exitCode": code, "reason": reason, "finishedAt": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    tell(works, pod, state={"terminated": ended}, restartCount=number - 1)
+    tell(works, pod, state={"running": {}}, lastState={"terminated": ended}, restartCount=number)
+
+
+def crash_next(works: Works, pool: str) -> None:
+    """The pool's worker ends badly, once more than it has."""
+    pod = pod_of(works, pool)
+    (container,) = pod["status"]["containerStatuses"]
+    crash(works, pod, container["restartCount"] + 1, "OOMKilled", 137)
+
+
+def crashes_that_end(intensity: int) -> int:
+    """How often the child of a supervisor ends until that does: by OTP's machine."""
+    machine = Machine.make(Flags(intensity=intensity, period=3600), [Child("child")])
+    machine.begin(0.0)
+    machine.started("child", 0.0)
+    for crashes in count(1):
+        if any(isinstance(said, Ended) for said in machine.exited("child", Exit.ERROR, 0.0)):
+            return crashes
+        machine.started("child", 0.0)
+    raise AssertionError
+
+
+def is_paused(works: Works, pool: str, who: str) -> None:
+    """Drained to zero, and the pool says whose doing it is."""
+    works.scales_to(pool, 0)
+
+    def says_who() -> bool:
+        paused = condition(works.kube.get("workerpools", pool), "Paused")
+        assert paused.get("reason") == "PausedBySupervisor", paused
+        return f"paused by supervisor {who}: " in paused["message"]
+
+    eventually_sync(says_who, LONG, f"{pool} saying that {who} paused it", LOOK)
+
+
+def test_a_leaf_beyond_its_intensity_escalates_level_by_level_when_otp_would(works: Works, pool: str) -> None:
+    """root > middle > leaf > two pools: a level ends with its second crash, so the counts are a number in base two."""
+    a, b = f"{pool}-a", f"{pool}-b"
+    levels = [f"{pool}-{level}" for level in ("leaf", "middle", "root")]
+    leaf, middle, root = levels
+    pods = {}
+    for name in (a, b):
+        works.make_pool(name, scaling=ONE)
+        pods[name] = start(works, name)
+    wanted = {"intensity": 1, "period": "2h"}
+    supervise(works, leaf, {"workerPool": a}, {"workerPool": b}, **wanted)
+    supervise(works, middle, {"supervisor": leaf}, **wanted)
+    supervise(works, root, {"supervisor": middle}, **wanted)
+    for name in levels:
+        reaches(works, name, "Running", restarts=0)
+
+    base = crashes_that_end(intensity=1)
+    for crashes in range(1, base**3):
+        crash_next(works, a)
+        if crashes % base == 0:
+            # The leaf ended, and whoever started it anew starts its pools one after the other.
+            pods = {name: start(works, name, pods[name]) for name in (a, b)}
+        for power, name in enumerate(levels):
+            reaches(works, name, "Running", reason="", restarts=crashes // base**power % base)
+        show(f"after crash {crashes} of {a}:\n{works.kube.kubectl('get', 'supervisors', *levels)}")
+    crash_next(works, a)
+    status = reaches(works, root, "Degraded", reason="Intensity", childrenRunning="0/1", restarts=base)
+    reaches(works, middle, "Paused", reason="Intensity")
+    reaches(works, leaf, "Paused", reason="Intensity", childrenRunning="0/2")
+    show(f"after crash {base**3} of {a}:\n{works.kube.kubectl('get', 'supervisors', *levels)}")
+    assert status["lastRestarts"][0]["child"] == f"supervisor/{middle}"
+    for name in (a, b):
+        is_paused(works, name, leaf)
+    events = [one["message"] for one in works.kube.list("events") if one["reason"] == "SupervisorDegraded"]
+    assert any("2 restarts within 2h are more than intensity 1" in message for message in events), events
+
+    works.kube.patch("supervisors", root, {"metadata": {"annotations": {ANNOTATION_RESET: "1"}}})
+    for name in (a, b):
+        start(works, name, pods[name])
+    for name in levels:
+        reaches(works, name, "Running", reason="", restarts=0)
+
+
+def test_a_crash_is_told_with_worker_exit_code_and_reason_and_counted_once(works: Works, pool: str) -> None:
+    works.make_pool(pool, scaling=ONE)
+    supervise(works, pool, {"workerPool": pool}, intensity=5)
+    reaches(works, pool, "Running", restarts=0)
+    pod = start(works, pool)
+    crash(works, pod, 1, "OOMKilled", 137)
+    status = reaches(works, pool, "Running", restarts=1)
+    # The same end again, in another of the kubelet's words.
+    tell(works, pod, state={"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=1)
+    crash(works, pod, 2)
+    status = reaches(works, pool, "Running", restarts=2)
+    first = status["lastRestarts"][1]
+    assert (first["child"], first["worker"]) == (f"workerPool/{pool}", pod["metadata"]["name"])
+    assert (first["reason"], first["exitCode"]) == ("OOMKilled", 137)
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ({"strategy": "SimpleOneForOne"}, "a WorkerPool is that already"),
+        ({"strategy": "Sometimes"}, "must be OneForOne, OneForAll or RestForOne"),
+        ({"children": [{"workerPool": "a", "supervisor": "b"}]}, "exactly one of workerPool and supervisor"),
+        ({"children": [{}]}, "exactly one of workerPool and supervisor"),
+        ({"children": [{"workerPool": "a"}, {"workerPool": "a"}]}, "named twice"),
+        ({"children": [{"supervisor": "me"}]}, "can't be its own child"),
+        ({"children": [{"workerPool": "a", "significant": True}]}, "never ends by itself"),
+        (
+            {"children": [{"workerPool": "a", "restart": "Temporary", "significant": True}]},
+            "needs an autoShutdown other than Never",
+        ),
+        ({"children": [{"workerPool": "a", "shutdown": "soon"}]}, "must be Infinity, BrutalKill or a duration"),
+        ({"children": [{"supervisor": "a", "shutdown": "5s"}]}, "leave its shutdown at Infinity"),
+        ({"period": "10ms"}, "at least 1s"),
+        ({"intensity": -1}, "intensity"),
+    ],
+)
+def test_what_otp_refuses_is_refused_by_the_schema_in_a_sentence(works: Works, spec: Body, sentence: str) -> None:
+    children = spec.pop("children", [{"workerPool": "a"}])
+    with pytest.raises(Refused, match=sentence):
+        supervise(works, "me", *children, **spec)
