@@ -301,6 +301,7 @@ def test_a_restart_that_stalls_is_a_start_that_failed_and_is_asked_for_anew() ->
     stalled = PoolView(1, 0, 1, order.token, "Stalled", one.now, "no node")
     one.views["b"] = stalled
     one.restarts.clear()
+    one.trees.look(one.views.__getitem__, one.now)
     one.settle()
     assert (one.status("s").restarts, one.state("s"), one.restarts) == (2, "Running", ["a", "b"])
     assert dict(one.trees.orders())["b"].token not in ("", order.token)

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from millpond_scaling import explain
+from millpond_scaling.engine import PAUSED_BY_SUPERVISOR
 from millpond_scaling.records import Record
 
 from millpond_cli.rows import Object, Row, age, status_of
@@ -100,6 +101,8 @@ def _mode_lines(spec: Object, status: Object) -> list[str]:
         return [f"Manual: kubectl scale set {spec.get('replicas')}; `millpond unpin` lets it follow its queue again."]
     if mode == "Shadow":
         return ["Shadow: Millpond decides and says so; somebody else sets the number (spec.replicas, KEDA, an HPA)."]
+    if _condition(status, "Paused").get("reason") == PAUSED_BY_SUPERVISOR:
+        return ["Paused: its supervisor ended and holds it at zero; `millpond tree` shows which one to reset."]
     if mode == "Paused":
         pause = (spec.get("scaling") or {}).get("pause", "All")
         return [f"Paused ({pause}): spec.scaling.pause holds it; set it to None to go on."]

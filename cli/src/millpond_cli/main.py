@@ -10,7 +10,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from millpond_cli.commands import cancel, dead, explain, get, importing, logs, replay, simulate, submit, version, watch
+from millpond_cli.commands import (
+    cancel,
+    dead,
+    explain,
+    get,
+    importing,
+    logs,
+    replay,
+    simulate,
+    submit,
+    tree,
+    version,
+    watch,
+)
 from millpond_cli.errors import CliError
 from millpond_cli.output import say
 
@@ -48,6 +61,7 @@ app.command("submit")(submit.submit)
 app.command("follow")(submit.follow)
 app.command("get")(get.get)
 app.command("watch")(watch.watch)
+app.command("tree")(tree.tree)
 app.command("logs")(logs.logs)
 app.command("explain")(explain.explain)
 app.command("replay")(replay.replay)

@@ -16,7 +16,8 @@ Object = dict[str, Any]
 STYLES = {
     "Succeeded": "green", "Running": "cyan", "Busy": "cyan", "Leased": "cyan", "Failed": "red", "Lost": "red",
     "Expired": "yellow", "Backoff": "yellow", "Draining": "yellow", "Starting": "yellow", "Cancelled": "dim",
-    "Stopped": "dim", "Idle": "green",
+    "Stopped": "dim", "Idle": "green", "Restarting": "yellow", "Pausing": "yellow", "Paused": "yellow",
+    "Degraded": "red", "Missing": "red", "Refused": "red",
 }  # fmt: skip
 
 POOL_COLUMNS = ("POOL", "WORKERS", "BUSY", "LAG", "WAITING", "IN FLIGHT", "MODE", "STATUS", "LAST DECISION")

@@ -167,8 +167,8 @@ class SupervisorStatus(Model):
     observed_generation: int | None = Field(default=None, description="The spec's generation that this speaks of.")
     state: str = Field(
         default="Running",
-        description="Running; Restarting while children are; Pausing and Paused when it ended or its parent stopped it; "
-        "Degraded when it ended and nobody stands above it.",
+        description="Running; Restarting while children are; Pausing and Paused when it ended or its parent stopped "
+        "it; Degraded when it ended and nobody stands above it.",
     )
     reason: str = Field(default="", description="One word: Intensity, Significant, Stopped, ChildMissing, ...")
     parent: str = Field(default="", description="The Supervisor whose child this is.")

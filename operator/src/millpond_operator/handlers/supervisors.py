@@ -122,8 +122,16 @@ class SupervisorController:
     # ---- apply
 
     def _pause(self, namespace: str) -> None:
-        orders = self._trees[namespace].orders()
-        held = {PoolKey(namespace, pool): order.why for pool, order in orders if order.ask is Ask.HOLD}
+        held = {}
+        for pool, order in self._trees[namespace].orders():
+            key = PoolKey(namespace, pool)
+            if order.ask is Ask.HOLD:
+                held[key] = order.why
+            elif (
+                key in self.world.pauses and order.ask is Ask.RESTART and see_pool(self.world, key).token != order.token
+            ):
+                # Until its new version is there: the old one would be scaled up for a moment, only to be replaced.
+                held[key] = self.world.pauses[key]
         for key in [key for key in self.world.pauses if key.namespace == namespace and key not in held]:
             del self.world.pauses[key]
             log.info("a pool is paused no more", pool=str(key))
