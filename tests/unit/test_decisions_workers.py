@@ -190,6 +190,17 @@ def test_flips_between_idle_and_busy_do_not_push_out_the_steps_that_matter() -> 
     assert sum(step.count for step in life.status.transitions) >= 200
 
 
+@given(st.lists(st.sampled_from(["Idle", "Busy", "Leased"]), min_size=20, max_size=60))
+def test_flips_among_three_states_leave_few_steps_and_each_of_them_allowed(states: list[str]) -> None:
+    life = idle()
+    for state in states:
+        life.tells(state).look().wait(0.5)
+    assert life.steps[0] == "Starting"
+    assert life.steps[-1] == states[-1]
+    assert len(life.steps) <= 6
+    assert all(worker_may(before, after) for before, after in pairwise(life.steps))
+
+
 # ---- for every sensible order of what can happen
 
 

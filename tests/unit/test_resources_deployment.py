@@ -164,6 +164,12 @@ def test_the_worker_is_told_what_the_pool_says_of_results_and_nothing_else() -> 
     )
 
 
+def test_the_worker_is_told_of_leases_only_where_the_pool_says_so() -> None:
+    assert "MILLPOND_LEASES" not in environment(make())
+    said = json.loads(environment(make(leases={"ttl": "30s", "maxDuration": "1h"}))["MILLPOND_LEASES"])
+    assert said == {"ttl": 30.0, "max_duration": 3600.0}
+
+
 def test_the_worker_is_told_how_long_letters_are_kept_only_where_the_pool_says_so() -> None:
     assert "MILLPOND_LETTER_TTL" not in environment(make())
     assert environment(make(deadLetter={"retention": "72h"}))["MILLPOND_LETTER_TTL"] == "259200"

@@ -6,7 +6,7 @@ import pytest
 from millpond import Client, TaskHandle, sync
 from millpond.dead import DeadLetters
 
-INNER = {"connect", "window", "check_class", "check_open", "waking"}
+INNER = {"connect", "window", "check_class", "check_open", "waking", "store", "last", "open_parcel"}
 """What is no word for users, or another one here: a synchronous client is connected by its constructor."""
 
 

@@ -95,6 +95,7 @@ KINDS = (
             ("Age", "date", ".metadata.creationTimestamp", 0),
             ("Remote", "boolean", ".spec.remote", 1),
             ("Node", "string", ".status.node", 1),
+            ("Owner", "string", ".status.running[*].owner", 1),
             ("Since", "date", ".status.since", 1),
             ("Message", "string", ".status.message", 1),
         ),

@@ -65,6 +65,8 @@ class Envelope(Wire):
     """Tasks of one rate key start at a rate of their own."""
     unique: str = ""
     """The unique key that this task was submitted under, for people: the lock itself is the submitter's."""
+    owner: str = Field(default="", max_length=MOST_KEY)
+    """Of a lease: the client that waits for it, for people."""
     passes: dict[str, float] = Field(default_factory=dict)
     """Limits that gave it a start while it waits aside, each with its time (epoch seconds of the server)."""
 

@@ -148,7 +148,7 @@ class TaskEvent(Wire):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerEvent(Record):
-    """One transition of a worker. `flips` counts Idle⇄Busy changes that this event stands for."""
+    """One transition of a worker. `flips` counts changes between Idle, Busy and Leased that this event stands for."""
 
     state: str
     at: datetime
@@ -172,6 +172,8 @@ class InFlight(Record):
     """Past its soft timeout without a sign of progress, seen then; None while it is busy."""
     where: str = ""
     """Where it hangs: file, line and function."""
+    owner: str = ""
+    """Of a lease: who holds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

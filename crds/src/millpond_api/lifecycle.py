@@ -81,6 +81,8 @@ WORKER_TRANSITIONS: tuple[Transition, ...] = (
     Transition(_W.BUSY, _W.IDLE, "all slots are free"),
     Transition(_W.IDLE, _W.LEASED, "a client checks it out"),
     Transition(_W.LEASED, _W.IDLE, "the client checks it in"),
+    Transition(_W.BUSY, _W.LEASED, "a client checks out one of its slots"),
+    Transition(_W.LEASED, _W.BUSY, "it is checked in; other slots run tasks"),
     *(Transition(s, _W.DRAINING, "asked to drain") for s in (_W.STARTING, _W.IDLE, _W.BUSY, _W.LEASED)),
     Transition(_W.DRAINING, _W.STOPPED, "nothing runs any more"),
     *(Transition(s, _W.LOST, "heartbeats missed") for s in _LIVE),

@@ -17,6 +17,7 @@ from millpond_api.retry import RetryPolicy
 
 from millpond.access import Access, AccessError
 from millpond.app import App
+from millpond.checkout import LeasedWorker
 from millpond.client import Client
 from millpond.context import Context, current
 from millpond.errors import (
@@ -24,11 +25,16 @@ from millpond.errors import (
     ArgumentsRefused,
     ArgumentsTooLarge,
     BrokerRefused,
+    CallFailed,
+    CallRefused,
+    CallTimeout,
     Cancel,
+    CheckoutTimeout,
     CodecMissing,
     CodecRefused,
     DeadLetterNotFound,
     HardTimeout,
+    LeaseLost,
     MillpondError,
     NonRetryable,
     NotConnected,
@@ -41,6 +47,7 @@ from millpond.errors import (
     Retry,
     Snooze,
     SoftTimeout,
+    StaleLease,
     TaskCancelled,
     TaskExpired,
     TaskFailed,
@@ -62,7 +69,11 @@ __all__ = [
     "ArgumentsRefused",
     "ArgumentsTooLarge",
     "BrokerRefused",
+    "CallFailed",
+    "CallRefused",
+    "CallTimeout",
     "Cancel",
+    "CheckoutTimeout",
     "Client",
     "CodecMissing",
     "CodecRefused",
@@ -71,6 +82,8 @@ __all__ = [
     "DeadLetterNotFound",
     "HardTimeout",
     "KeyPolicy",
+    "LeaseLost",
+    "LeasedWorker",
     "LetterFilter",
     "MillpondError",
     "NonRetryable",
@@ -89,6 +102,7 @@ __all__ = [
     "RetryPolicy",
     "Snooze",
     "SoftTimeout",
+    "StaleLease",
     "TaskCancelled",
     "TaskExpired",
     "TaskFailed",

@@ -21,6 +21,7 @@ from millpond_api.events import utc_now
 
 from millpond.access import Access
 from millpond.catalogues import Catalogues
+from millpond.checkout import LeasedWorker, Wish, check_out
 from millpond.codecs import check_codec, has_codec, missing
 from millpond.codecs.zstd import has_zstd
 from millpond.dead import DeadLetters
@@ -172,6 +173,21 @@ class Client:
                 raise QueueFull(f"{error} ({stored} of {len(submissions)} tasks were submitted)") from error
             stored += len(batch)
         return [TaskHandle(self, pool, task_id) for task_id in ids]
+
+    def checkout(self, pool: str, **wish: Unpack[Wish]) -> contextlib.AbstractAsyncContextManager[LeasedWorker]:
+        """A slot of one of the pool's workers for this client alone: `async with client.checkout("pool") as worker`.
+
+        Whoever waits stands in the pool's queue, first come first served, and counts as its lag: a pool at zero starts
+        a worker. `wish` is `checkout.Wish`: timeout (30 s), task_class, owner. CheckoutTimeout when there was none in
+        time; QueueFull when the queue takes no more. docs/leases.md has the rules.
+        """
+        return check_out(self, pool, new_id(), **wish)
+
+    async def store(self, pool: str, submission: Submission) -> int:
+        """Put what was made and checked already into the pool's queue; its sequence there."""
+        self.check_open()
+        await self._sender.check_class(pool, submission.envelope.task_class)
+        return await self._sender.send(pool, submission)
 
     def map(
         self, pool: str, handler: str, items: Iterable[Any], *, in_flight: int = IN_FLIGHT, **options: Unpack[Options]

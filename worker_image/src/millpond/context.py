@@ -31,6 +31,17 @@ class Control:
         self.progress, self.reports = text[:MAX_PROGRESS], self.reports + 1
 
 
+@dataclass(slots=True, eq=False)
+class Lease:
+    """A lease as the code that runs for it sees it. `token` grows with every grant: a fence for what lies outside."""
+
+    id: str
+    token: int
+    owner: str
+    state: dict[str, Any]
+    """Kept from its opening to its end, for this lease alone."""
+
+
 async def _no_client() -> "Client":
     raise RuntimeError("ctx.client() needs a running worker, and an async handler: open a Client of your own instead")
 
@@ -49,6 +60,8 @@ class Context:
     _control: Control = field(default_factory=Control)
     _connect: Callable[[], Awaitable["Client"]] = _no_client
     _logger: Any = None
+    lease: Lease | None = None
+    """Of a call to a leased worker; None in a task."""
 
     @property
     def logger(self) -> Any:

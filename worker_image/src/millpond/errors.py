@@ -97,6 +97,40 @@ class WorkerRefused(MillpondError):
     """The worker answered, and it was no: it is older than what is asked of it, for instance."""
 
 
+class CheckoutTimeout(MillpondError, TimeoutError):
+    """No worker's slot became free within the time that `checkout` was given; the wait was withdrawn."""
+
+
+class LeaseLost(MillpondError):
+    """The lease is over: its worker was lost or stopped, or it ended by its terms. Check out again; the state is gone.
+
+    Whether a call that was under way has run is not known.
+    """
+
+
+class StaleLease(LeaseLost):
+    """The worker refused a call of a lease that has ended, or whose slot was granted anew; the call has not run."""
+
+
+class CallRefused(MillpondError):
+    """This call of a leased worker cannot run; the lease goes on. The text says why."""
+
+
+class CallTimeout(MillpondError, TimeoutError):
+    """The call of a leased worker was not answered within its timeout; the worker was asked to stop it."""
+
+
+class CallFailed(MillpondError):
+    """The handler that a leased worker was asked to run raised. `type`, `message`, `traceback` are its exception's."""
+
+    def __init__(self, handler: str, type: str, message: str, traceback: str = "") -> None:
+        self.handler, self.type, self.message, self.traceback = handler, type, message, traceback
+        super().__init__(f"{handler} failed with {type}: {message}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str, str]]:
+        return type(self), (self.handler, self.type, self.message, self.traceback)
+
+
 class NonRetryable(MillpondError):
     """Raise it (or a subclass) in a handler: the task fails at once, however many attempts it has left."""
 

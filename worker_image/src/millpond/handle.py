@@ -124,7 +124,10 @@ class TaskHandle:
         """The result of a terminal event (fetched, when it is in the object store), or the error it stands for."""
         if end.state != TaskState.SUCCEEDED or end.parcel is None:
             return unwrap(self.id, end)
-        parcel = end.parcel
+        return await self.open_parcel(end.parcel)
+
+    async def open_parcel(self, parcel: Parcel) -> Any:
+        """The value in it, fetched when it is in the object store; ResultExpired when it is not there any more."""
         body = await self._fetch(parcel) if parcel.object else b64decode(parcel.data)
         try:
             return open_result(Packed(body, parcel.codec, parcel.zip, parcel.size), self._client.habits)
@@ -208,7 +211,8 @@ class TaskHandle:
                 await self._client.transport.purge_later(subjects.later(self._client.namespace, self.pool, self.id))
         return before is None or before.state not in TERMINAL or before.state == TaskState.CANCELLED
 
-    async def _last(self) -> TaskEvent | None:
+    async def last(self) -> TaskEvent | None:
+        """The last event of the log; None while there is none."""
         stored = await self._client.transport.read_last(subjects.STREAM_EVENTS, self._log)
         if stored is None:
             return None
@@ -249,14 +253,14 @@ class TaskHandle:
         """The last event if it is an outcome. A broker that does not answer now is asked again by the caller's loop."""
         self._client.check_open()
         with broker_errors(), suppress(wire.Unconfirmed):
-            last = await self._last()
+            last = await self.last()
             return last if last and last.state in TERMINAL else None
         return None
 
     async def _commit_cancel(self, reason: str) -> TaskEvent | None:
         """Write Cancelled unless an outcome stands; returns the event before it, or the outcome that stands."""
         while True:
-            last = await self._last()
+            last = await self.last()
             if last and last.state in TERMINAL:
                 return last
             cancelled = withdrawn(last, ("Cancelled", reason), utc_now())

@@ -63,11 +63,20 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """An outcome that is decided already: the task's state, with its reason and message."""
+
+    state: TaskState
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """How a handler ended: a packed result, an error, or a wish of its own.
 
-    `kinds` are the names by which a policy may call the error. `retry_after` and `snooze` are seconds; `cancel` is the
-    reason with which the handler cancels its task.
+    `kinds` are the names by which a policy may call the error. `retry_after` and `snooze` are seconds; `verdict` is
+    an outcome that no policy changes (the handler cancelled its task, a lease was given back).
     """
 
     result: Packed | None = None
@@ -75,7 +84,7 @@ class Ended:
     kinds: tuple[str, ...] = ()
     retry_after: float | None = None
     snooze: float | None = None
-    cancel: str | None = None
+    verdict: Verdict | None = None
     reason: str = ""
 
 
@@ -134,8 +143,8 @@ def decide_outcome(ended: Ended, origin: Origin, policy: RetryPolicy, jitter: fl
     error, tries = ended.error, origin.envelope.tries
     if ended.snooze is not None:
         return make_snoozed(origin, ended.snooze, ended.reason, now)
-    if ended.cancel is not None:
-        return make_cancelled(origin, ended.cancel, now)
+    if ended.verdict is not None:
+        return make_decided(origin, ended.verdict, now)
     if error is None:
         return make_event(origin, TaskState.SUCCEEDED, now)
     asked = ended.retry_after is not None
@@ -229,10 +238,14 @@ def later(now: datetime, seconds: float) -> datetime:
     return now + timedelta(seconds=min(seconds, LONGEST_DELAY))
 
 
-def make_cancelled(origin: Origin, reason: str, now: datetime) -> TaskEvent:
-    return make_event(origin, TaskState.CANCELLED, now).model_copy(
-        update={"reason": "Cancelled", "message": reason[:MAX_MESSAGE]}
+def make_decided(origin: Origin, verdict: Verdict, now: datetime) -> TaskEvent:
+    return make_event(origin, verdict.state, now).model_copy(
+        update={"reason": verdict.reason, "message": verdict.message[:MAX_MESSAGE]}
     )
+
+
+def make_cancelled(origin: Origin, reason: str, now: datetime) -> TaskEvent:
+    return make_decided(origin, Verdict(TaskState.CANCELLED, "Cancelled", reason), now)
 
 
 def make_released(origin: Origin, now: datetime) -> TaskEvent:
@@ -261,7 +274,7 @@ def make_ended(error: BaseException) -> Ended:
         case Snooze():
             return Ended(snooze=error.seconds, reason=_printable(error.reason))
         case Cancel():
-            return Ended(cancel=_printable(error.reason))
+            return Ended(verdict=Verdict(TaskState.CANCELLED, "Cancelled", _printable(error.reason)))
         case Retry():
             return Ended(error=make_error(error), retry_after=error.after)
         case _:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
+from millpond_api.leases import RESERVED
 from millpond_api.limits import Places, Rate, parse_rate
 from millpond_api.retry import RetryPolicy
 from millpond_api.subjects import check_handler
@@ -63,6 +64,14 @@ class Handler:
 
 
 @dataclass
+class LeaseHooks:
+    """What runs for each lease: `opened` before its first call, `closed` (in reverse order) after its last one."""
+
+    opened: list[Handler] = field(default_factory=list)
+    closed: list[Handler] = field(default_factory=list)
+
+
+@dataclass
 class Registry:
     """Handlers by name. Handlers may be added while workers run (from any thread): `listeners` are called then."""
 
@@ -96,7 +105,13 @@ class Registry:
 
 def make_handler(name: str, function: Callable[..., Any], **options: Unpack[HandlerOptions]) -> Handler:
     """The handler of `function`; TypeError or ValueError when it could not run as written."""
-    check_handler(name)
+    if check_handler(name).startswith(RESERVED):
+        raise ValueError(f"handler {name!r}: names that begin with {RESERVED!r} are Millpond's own: choose another")
+    return read_handler(name, function, **options)
+
+
+def read_handler(name: str, function: Callable[..., Any], **options: Unpack[HandlerOptions]) -> Handler:
+    """The same for any name."""
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"handler {name!r} is a generator: return the result (a list, say) instead of yielding it")
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from millpond_api import subjects
 from millpond_api.events import TaskEvent, utc_now
@@ -20,6 +20,8 @@ from millpond import transport as wire
 from millpond.errors import BrokerRefused, NotConnected, PoolNotFound, PriorityNotFound, QueueFull
 from millpond.submission import Submission
 from millpond.transport import Outgoing, Publish, Transport
+
+T = TypeVar("T")
 
 SUBMIT_TIMEOUT = 30.0
 """Seconds that a submission is tried again while the broker does not answer: longer than a restart of the server, well
@@ -37,12 +39,12 @@ class Sender:
         """The lanes of the classes that we have looked at."""
         self._choices = LaneChoices()
 
-    async def send(self, pool: str, submission: Submission) -> None:
-        """Store one task; when this returns, it is stored."""
+    async def send(self, pool: str, submission: Submission) -> int:
+        """Store one task; when this returns, it is stored: under this sequence of the queue, or of the schedules."""
         submission = await self._into_lane(pool, submission)
         store = self._schedule if submission.at else self._publish
         with self._refusals(pool, f"task {submission.envelope.id}"):
-            await self._until_confirmed(f"task {submission.envelope.id}", lambda: store(pool, submission))
+            return await self._until_confirmed(f"task {submission.envelope.id}", lambda: store(pool, submission))
 
     async def send_batch(self, pool: str, batch: Sequence[Submission]) -> None:
         """Store all of them or none, in this order; together they are within `submission.make_batches`' bounds."""
@@ -116,7 +118,7 @@ class Sender:
         except wire.TransportError as error:
             raise BrokerRefused(f"NATS refused {what}: {error}") from error
 
-    async def _until_confirmed(self, what: str, attempt: Callable[[], Awaitable[None]]) -> None:
+    async def _until_confirmed(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """Run `attempt` until the broker answers; NotConnected when it has not within SUBMIT_TIMEOUT."""
         clock = asyncio.get_running_loop().time
         give_up = clock() + SUBMIT_TIMEOUT
@@ -147,13 +149,14 @@ class Sender:
             at,
         )
 
-    async def _publish(self, pool: str, submission: Submission) -> None:
-        await self._transport.store(self._outgoing(pool, submission))
+    async def _publish(self, pool: str, submission: Submission) -> int:
+        return await self._transport.store(self._outgoing(pool, submission))
 
-    async def _schedule(self, pool: str, submission: Submission) -> None:
+    async def _schedule(self, pool: str, submission: Submission) -> int:
         """Store the schedule (that is the commit), then say so in the log."""
-        await self._transport.store(self._outgoing(pool, submission))
+        sequence = await self._transport.store(self._outgoing(pool, submission))
         await self._say_scheduled(pool, submission)
+        return sequence
 
     async def _until_noted(self, pool: str, submission: Submission) -> None:
         what = f"the schedule of task {submission.envelope.id}"

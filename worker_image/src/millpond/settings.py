@@ -44,6 +44,16 @@ class ResultSettings(pydantic.BaseModel):
     pickle: bool = False
 
 
+class LeaseTerms(pydantic.BaseModel):
+    """How long a client holds a slot (`spec.leases` of the pool). Seconds."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
+
+    ttl: float = Field(default=10.0, gt=0)
+    """Without a word of its owner for so long, a lease ends."""
+    max_duration: float | None = Field(default=None, gt=0)
+
+
 class Settings(BaseSettings):
     """One worker. Seconds everywhere."""
 
@@ -71,6 +81,8 @@ class Settings(BaseSettings):
     """Of /healthz and /readyz; 0 turns them off."""
     beat: float = Field(default=1.0, gt=0)
     results: ResultSettings = Field(default_factory=ResultSettings)
+    leases: LeaseTerms = Field(default_factory=LeaseTerms)
+    """Of slots that clients check out; as JSON. (`lease` is the worker's own hold on a message.)"""
     isolation: Literal["", "inline", "thread", "process"] = ""
     """Where handlers run that do not say so themselves; empty: async ones inline, plain ones on a thread."""
     soft_timeout: float | None = Field(default=None, gt=0)

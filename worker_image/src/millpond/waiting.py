@@ -8,14 +8,17 @@ promised a turn before somebody else.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from millpond.errors import QueueFull
 from millpond.spans import Span, read_wait
 
+T = TypeVar("T")
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 
 
-async def until_room(wait: Span | None, send: Callable[[], Awaitable[None]]) -> None:
+async def until_room(wait: Span | None, send: Callable[[], Awaitable[T]]) -> T:
     """Run `send` until it is not refused with QueueFull; after `wait` seconds the last refusal is raised."""
     clock = asyncio.get_running_loop().time
     give_up, pause = clock() + (0.0 if wait is None else read_wait(wait, "wait")), FIRST_PAUSE

@@ -106,6 +106,22 @@ class Timeouts(Model):
     )
 
 
+class Leases(Model):
+    """How long a client may hold a worker's slot that it has checked out."""
+
+    ttl: Duration = Field(
+        default="10s",
+        description="A lease whose owner says nothing for so long is ended, and its slot serves the next. The client "
+        "renews three times in this time.",
+        json_schema_extra={CEL: [at_least("1s")]},
+    )
+    max_duration: Duration | None = Field(
+        default=None,
+        description="A lease is ended after it, whatever its owner does. Unset: it lasts as long as it is renewed.",
+        json_schema_extra={CEL: [at_least("1s")]},
+    )
+
+
 class Isolation(Model):
     """Where handlers run: in the worker's loop or threads, or in processes that can be killed."""
 

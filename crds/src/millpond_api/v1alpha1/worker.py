@@ -29,6 +29,7 @@ class RunningTask(Model):
         description="Seen then to be past its soft timeout without a sign of progress; unset while it moves.",
     )
     where: str = Field(default="", description="Where it hangs: file, line and function.")
+    owner: str = Field(default="", description="Of a lease: the client that holds it.")
 
 
 class WorkerTransition(Model):

@@ -26,6 +26,7 @@ def make_running(task: InFlight) -> RunningTask:
         progress=task.progress,
         hung=task.hung,
         where=task.where,
+        owner=task.owner,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
 from functools import cache
+from itertools import takewhile
 
 from millpond_api.events import Beat, WorkerEvent
 from millpond_api.lifecycle import WORKER_ENDED, WORKER_TRANSITIONS, WorkerState
@@ -210,8 +211,8 @@ def _append(steps: list[WorkerTransition], step: WorkerTransition, ended: Ended 
     """Add a step, unless the worker is in that state already.
 
     Steps that nobody saw are filled in by the shortest way through the state machine: a kubelet restarts a container
-    faster than it tells that it ended, and a worker's own word may be lost or late. Idle⇄Busy flips are folded pair by
-    pair, so that the steps that matter are not pushed out; the first flip stays in its place, the times are the latest.
+    faster than it tells that it ended, and a worker's own word may be lost or late. Flips between Idle, Busy and Leased
+    are folded, from one state to its next time, so that the steps that matter are not pushed out.
     """
     last = steps[-1].state if steps else None
     if last == step.state:
@@ -223,11 +224,15 @@ def _append(steps: list[WorkerTransition], step: WorkerTransition, ended: Ended 
 
 
 def _fold(steps: list[WorkerTransition], step: WorkerTransition) -> None:
-    flips = (WorkerState.IDLE, WorkerState.BUSY)
-    if len(steps) >= 3 and all(known.state in flips for known in (*steps[-3:], step)):
-        first, second = steps.pop(-3), steps.pop(-2)
-        steps[-1] = steps[-1].model_copy(update={"count": steps[-1].count + first.count})
-        step = step.model_copy(update={"count": step.count + second.count})
+    flips = (WorkerState.IDLE, WorkerState.BUSY, WorkerState.LEASED)
+    run = list(takewhile(lambda known: known.state in flips, reversed(steps)))
+    if step.state in flips and len(run) >= 3:
+        last, *before = run
+        # From the same state to the same state: what lies between is folded into the later of both.
+        same = max((place for place, known in enumerate(before, 1) if known.state == last.state), default=0)
+        count = sum(known.count for known in run[: same + 1])
+        del steps[len(steps) - same - 1 :]
+        steps.append(last.model_copy(update={"count": count}))
     steps.append(step)
 
 

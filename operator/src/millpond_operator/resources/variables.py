@@ -44,6 +44,7 @@ def make_variables(key: PoolKey, spec: WorkerPoolSpec, address: dict[str, str], 
         **_isolation(spec),
         **_results(spec),
         **_dead_letter(spec),
+        **_leases(spec),
         **_limits(spec),
     }
 
@@ -66,6 +67,15 @@ def _dead_letter(spec: WorkerPoolSpec) -> dict[str, str]:
     """As above."""
     retention = spec.dead_letter.retention
     return {"MILLPOND_LETTER_TTL": f"{parse_duration(retention):g}"} if retention else {}
+
+
+def _leases(spec: WorkerPoolSpec) -> dict[str, str]:
+    """As above."""
+    leases = spec.leases
+    if leases == type(leases)():
+        return {}
+    longest = leases.max_duration and parse_duration(leases.max_duration)
+    return {"MILLPOND_LEASES": json.dumps({"ttl": parse_duration(leases.ttl), "max_duration": longest})}
 
 
 def _limits(spec: WorkerPoolSpec) -> dict[str, str]:

@@ -14,11 +14,12 @@ from millpond_api.catalogue import HandlerCard
 
 from millpond import client as asynchronous
 from millpond.bridge import Bridge, get_bridge, tell_of_forks
+from millpond.checkout import Wish
 from millpond.client import ClientHabits
 from millpond.errors import NotConnected
 from millpond.gathering import IN_FLIGHT
 from millpond.submission import Options
-from millpond.sync.handles import DeadLetters, TaskHandle
+from millpond.sync.handles import DeadLetters, LeasedWorker, TaskHandle
 
 
 class _Link:
@@ -98,6 +99,20 @@ class Client:
         client, bridge = self.connected()
         handles = bridge.run(client.submit_many(pool, handler, rows, task_ids=ids, **options))
         return [TaskHandle(self, handle.pool, handle.id) for handle in handles]
+
+    @contextlib.contextmanager
+    def checkout(self, pool: str, **wish: Unpack[Wish]) -> Iterator[LeasedWorker]:
+        """As `millpond.Client.checkout`: `with client.checkout("pool") as worker: worker.call(…)`.
+
+        It is renewed by the bridge's thread, so the caller's own may block as long as it likes.
+        """
+        client, bridge = self.connected()
+        stack = contextlib.AsyncExitStack()
+        worker = bridge.run(stack.enter_async_context(client.checkout(pool, **wish)))
+        try:
+            yield LeasedWorker(worker, bridge)
+        finally:
+            bridge.run(stack.aclose())
 
     def map(
         self, pool: str, handler: str, items: Iterable[Any], *, in_flight: int = IN_FLIGHT, **options: Unpack[Options]

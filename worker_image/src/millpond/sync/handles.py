@@ -11,12 +11,14 @@ from millpond_api.events import LossNote, TaskEvent
 from millpond import client as asynchronous
 from millpond import gathering
 from millpond.bridge import Bridge, get_bridge
+from millpond.checkout import LeasedWorker as AsyncLeasedWorker
 from millpond.dead import DeadLetters as AsyncDead
 from millpond.dead import Redriven
 from millpond.handle import TaskHandle as AsyncHandle
 from millpond.handle import TaskStatus
 from millpond.letters import EVERY, DeadLetter, LetterFilter
 from millpond.progress import Progress
+from millpond.spans import Span
 
 T = TypeVar("T")
 _END = object()
@@ -108,6 +110,24 @@ class TaskHandle:
         """The handle behind this one, and where it lives."""
         client, bridge = self._client.connected()
         return client.handle(self.pool, self.id), bridge
+
+
+class LeasedWorker:
+    """A slot of a worker that this client holds. The methods of `millpond.LeasedWorker`, blocking."""
+
+    def __init__(self, inner: AsyncLeasedWorker, bridge: Bridge) -> None:
+        self._inner, self._bridge = inner, bridge
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
+
+    def __getattr__(self, name: str) -> Any:
+        """`id`, `pool`, `worker`, `token`, `owner`, `draining`, `lost`."""
+        return getattr(self._inner, name)
+
+    def call(self, handler: str, /, *args: Any, timeout: Span | None = None, **kwargs: Any) -> Any:
+        """What the worker's handler returns; CallFailed, CallTimeout, CallRefused or LeaseLost."""
+        return self._bridge.run(self._inner.call(handler, *args, timeout=timeout, **kwargs))
 
 
 def gather(*handles: TaskHandle, timeout: float | None = None, return_exceptions: bool = False) -> list[Any]:

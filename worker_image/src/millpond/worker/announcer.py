@@ -1,8 +1,9 @@
-"""Publishes the worker's transitions, in order and each one stored; flips between Idle and Busy at most ten a second.
+"""Publishes the worker's transitions, in order and each one stored; Idle, Busy and Leased flip at most ten a second.
 
 A worker of short tasks flips thousands of times a second: flips that come within a tenth of a second are published as
-one event whose `flips` says how many it stands for (two events if their number is even, so that the sequence stays
-one that the state table allows). It survives an absent broker: transitions wait here and are published when it is back.
+one event whose `flips` says how many it stands for (two events if they end where they began, so that the sequence
+stays one that the state table allows). It survives an absent broker: transitions wait here and are published when it
+is back.
 """
 
 import asyncio
@@ -20,7 +21,12 @@ from millpond.worker.journal import PASSING, Pause
 
 INTERVAL = 0.1
 MOST_NOTE = 8 * 1024
-_FLIPPING = (WorkerState.IDLE, WorkerState.BUSY)
+AT_WORK = {
+    WorkerState.IDLE: "SlotsFree",
+    WorkerState.BUSY: "SlotTaken",
+    WorkerState.LEASED: "CheckedOut",
+}
+"""States between which a worker goes at any pace, each with the reason of its events."""
 
 
 class Announcer:
@@ -30,6 +36,9 @@ class Announcer:
         self._board, self._subject, self._published = board, subject, published
         self._queue: deque[WorkerEvent] = deque()
         self._flips, self._steady = 0, board.state
+        """Flips since the last event, and the state that it told."""
+        self._flipped = self._via = board.state
+        """The state after the last flip, and the last one that was another than the steady one."""
         self._news = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -38,16 +47,21 @@ class Announcer:
         """The worker is in `state` from now on."""
         if state == self._board.state and state != WorkerState.STARTING:
             return
-        flip = state in _FLIPPING and self._board.state in _FLIPPING
+        flip = state in AT_WORK and self._board.state in AT_WORK
         self._board.state = state
         if flip:
-            self._flips += 1
+            self._flips, self._flipped = self._flips + 1, state
+            self._via = state if state != self._steady else self._via
         else:
             self._fold_flips()
             self._queue.append(WorkerEvent(state=state, at=utc_now(), reason=reason, message=message))
             self._steady = state
         self._empty.clear()
         self._news.set()
+
+    def flip(self, state: WorkerState) -> None:
+        """A slot was taken or freed, by a task or a client."""
+        self.change(state, AT_WORK[state])
 
     def note(self, reason: str, message: str) -> None:
         """Something worth keeping that changes no state."""
@@ -78,14 +92,11 @@ class Announcer:
         """Turn the flips since the last event into one event, or two if they end where they began."""
         if not self._flips:
             return
-        there = WorkerState.BUSY if self._steady == WorkerState.IDLE else WorkerState.IDLE
-        even = self._flips % 2 == 0
-        self._queue.append(_flip(there, self._flips - 1 if even else self._flips))
-        if even:
+        returned = self._flipped == self._steady
+        self._queue.append(_flip(self._via, self._flips - returned))
+        if returned:
             self._queue.append(_flip(self._steady, 1))
-        else:
-            self._steady = there
-        self._flips = 0
+        self._steady, self._flips = self._flipped, 0
 
     async def _publish(self, transport: Transport, event: WorkerEvent) -> None:
         pause = Pause()
@@ -101,5 +112,4 @@ class Announcer:
 
 
 def _flip(state: WorkerState, flips: int) -> WorkerEvent:
-    reason = "SlotTaken" if state == WorkerState.BUSY else "SlotsFree"
-    return WorkerEvent(state=state, at=utc_now(), reason=reason, flips=flips)
+    return WorkerEvent(state=state, at=utc_now(), reason=AT_WORK[state], flips=flips)

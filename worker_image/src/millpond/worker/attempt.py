@@ -8,6 +8,7 @@ takes over the new delivery instead of running twice) and being fenced (it drops
 import asyncio
 import contextlib
 import random
+import sys
 import time
 
 import structlog
@@ -38,6 +39,7 @@ from millpond.registry import Handler
 from millpond.settings import ResultSettings
 from millpond.transport import Fenced, Refused
 from millpond.worker.delivery import NAK, Delivery, nak_after
+from millpond.worker.desk import LEASE, is_lease
 from millpond.worker.execution import Execution
 from millpond.worker.journal import PASSING, Pause
 from millpond.worker.limiter import Entry, Instead, Later
@@ -83,7 +85,7 @@ class Attempt:
 
     async def run(self) -> None:
         """Everything, in order. Returns when the slot is free again."""
-        handler = None if self._lack else self.shop.handlers.get(self.envelope.handler)
+        handler = self._find_handler()
         self._place = self.shop.limiter.place_of(self.envelope, handler)
         try:
             claim = await self._claim(handler)
@@ -92,6 +94,15 @@ class Attempt:
         finally:
             self.drop()
             self._execution.leave()
+            if handler is LEASE:
+                self.shop.desk.forget(self.envelope.id)
+
+    def _find_handler(self) -> Handler | None:
+        """What it is for, if that is known here and its arguments can be read."""
+        if is_lease(self.envelope):
+            self.shop.desk.expect(self.envelope.id)
+            return LEASE
+        return None if self._lack else self.shop.handlers.get(self.envelope.handler)
 
     async def _claim(self, handler: Handler | None) -> int | None:
         """The sequence of our claim, or None when there is nothing to run (any more)."""
@@ -109,8 +120,7 @@ class Attempt:
                     if (aside := find_aside(view, self.delivery.sequence)) and not view.terminal:
                         await self._put_aside(aside, goes_on=aside is not view.last)
                         return None
-                    limit = self.shop.settings.poison_limit
-                    decision = decide_claim(view, self.origin, limit, utc_now())
+                    decision = decide_claim(view, self.origin, self._poison_limit, utc_now())
                 view_is_empty = False
                 return await self._follow(decision, handler)
             except Fenced:
@@ -178,7 +188,7 @@ class Attempt:
     async def _serve(self, handler: Handler, claim: int) -> None:
         """Run the handler under our claim, then commit how it ended."""
         started = time.perf_counter()
-        self._execution.start(handler, self._wrap, self.delivery.message.body)
+        self._execution.start(handler, self._wrap, self.delivery.message.body, claim)
         await self._execution.wait()
         event, result = self._decide(handler)
         stands = await self._commit(event, claim, result)
@@ -206,7 +216,7 @@ class Attempt:
         """
         with contextlib.suppress(*PASSING):
             view = await self.shop.journal.read(self.envelope.id)
-            decision = decide_claim(view, self.origin, self.shop.settings.poison_limit, utc_now())
+            decision = decide_claim(view, self.origin, self._poison_limit, utc_now())
             if isinstance(decision, Finish):
                 await self._settle(decision.event)
 
@@ -252,6 +262,11 @@ class Attempt:
                 await asyncio.wait_for(self._execution.until_ended(), PLACE_PATIENCE)
             await self.shop.limiter.leave(self._place, self.envelope.id, self.delivery.sequence)
         await self.shop.journal.acknowledge(self._reply())
+
+    @property
+    def _poison_limit(self) -> int:
+        """A lease runs nothing by itself: however many workers were lost, it is not what kills them."""
+        return sys.maxsize if is_lease(self.envelope) else self.shop.settings.poison_limit
 
     def _reply(self) -> str:
         return self.delivery.reply

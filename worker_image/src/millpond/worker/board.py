@@ -37,6 +37,7 @@ class Running:
     hung: datetime | None = None
     """Since when it is past its soft timeout without a sign of progress, and where."""
     where: str = ""
+    owner: str = ""
 
 
 @dataclass
@@ -146,4 +147,5 @@ def _in_flight(running: Running) -> InFlight:
         progress=running.control.progress,
         hung=running.hung,
         where=running.where,
+        owner=running.owner,
     )

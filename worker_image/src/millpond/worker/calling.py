@@ -65,6 +65,8 @@ class Job:
     """Called once, in the main loop, when the handler's time begins: a child process may have to be made first."""
     limits: Limits = NONE
     run: Run | None = None
+    claim: int = 0
+    """The sequence of the claim that it runs under."""
     outside: bool = False
     """Counted as work that the main loop does not see (`hosts.Place`)."""
 

@@ -19,6 +19,7 @@ from millpond.registry import Handler
 from millpond.timeouts import NONE, choose_limits
 from millpond.worker.board import Running
 from millpond.worker.calling import Job
+from millpond.worker.desk import LEASE
 from millpond.worker.shop import Shop
 from millpond.worker.watch import Hooks, Watch
 
@@ -43,20 +44,21 @@ class Execution:
         self._gone: asyncio.Future[None] | None = None
         """Done with the handler, if somebody waits for that."""
 
-    def start(self, handler: Handler, wrap: Wrap, body: bytes) -> None:
+    def start(self, handler: Handler, wrap: Wrap, body: bytes, claim: int) -> None:
         """Begin, unless it was cut short already. `body` is the message's, wrapped as `wrap` says."""
         if self.cut is not None:
             return
         envelope = self._envelope
         running = Running(envelope.id, envelope.handler, envelope.attempt, envelope.object, utc_now())
+        running.owner = envelope.owner
         self._shop.board.running[id(self)] = running
         context = self._shop.context_of(envelope, running)
-        limits = choose_limits(envelope, handler, self._shop.settings)
-        job = Job(handler, envelope, context, running.control, wrap, body, self._on_ended, limits=limits)
+        limits = NONE if handler is LEASE else choose_limits(envelope, handler, self._shop.settings)
+        job = Job(handler, envelope, context, running.control, wrap, body, self._on_ended, limits=limits, claim=claim)
         if limits is not NONE:
             job.begun = lambda: self._begin_watch(job, running)
         self._job = job
-        self._shop.executors.submit(job)
+        (self._shop.desk if handler is LEASE else self._shop.executors).submit(job)
         if self.cancelled:
             self._ask_to_stop()
 

@@ -13,6 +13,7 @@ from millpond_api.envelope import Envelope, MalformedTask
 
 from millpond.worker.attempt import Attempt
 from millpond.worker.delivery import NAK, Delivery, nak_after
+from millpond.worker.desk import is_lease
 from millpond.worker.malformed import bury_malformed, read_envelope
 from millpond.worker.shop import Shop
 
@@ -29,6 +30,8 @@ class Intake:
         self._next: dict[str, tuple[Envelope, Delivery]] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self.draining = False
+        self.leased = 0
+        """Slots that clients have checked out."""
         self._log = structlog.get_logger("millpond.worker")
 
     @property
@@ -110,6 +113,7 @@ class Intake:
     def _begin(self, envelope: Envelope, delivery: Delivery) -> None:
         attempt = Attempt(self._shop, envelope, delivery)
         self._active[envelope.id] = attempt
+        self.leased += is_lease(envelope)
         self._spawn(self._run(attempt))
         self._changed()
 
@@ -123,6 +127,7 @@ class Intake:
         finally:
             task = attempt.envelope.id
             del self._active[task]
+            self.leased -= is_lease(attempt.envelope)
             if task in self._next:
                 self._begin(*self._next.pop(task))
             else:

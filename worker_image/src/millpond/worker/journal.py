@@ -100,14 +100,17 @@ class Journal:
             return event, b""
         if result.codec == "json" and not result.zip and len(result.body) <= wanted.inline_max:
             return event, result.body
+        parcel = await self.make_parcel(task_id, result, wanted, event.at)
+        return event.model_copy(update={"parcel": parcel}), b""
+
+    async def make_parcel(self, task_id: str, result: Packed, wanted: ResultSettings, now: datetime) -> Parcel:
+        """The result as a parcel: in it, or stored as an object by now. Refused: the server does not take it."""
         parcel = Parcel(codec=result.codec, zip=result.zip, size=result.size)
         if len(result.body) <= wanted.inline_max:
-            parcel = parcel.model_copy(update={"data": b64encode(result.body).decode()})
-        else:
-            name = await self.until_done("result", lambda: self._store(task_id, result.body, wanted.ttl), refused=True)
-            expires = event.at + timedelta(seconds=wanted.ttl)
-            parcel = parcel.model_copy(update={"object": name, "stored": len(result.body), "expires": expires})
-        return event.model_copy(update={"parcel": parcel}), b""
+            return parcel.model_copy(update={"data": b64encode(result.body).decode()})
+        name = await self.until_done("result", lambda: self._store(task_id, result.body, wanted.ttl), refused=True)
+        expires = now + timedelta(seconds=wanted.ttl)
+        return parcel.model_copy(update={"object": name, "stored": len(result.body), "expires": expires})
 
     async def _store(self, task_id: str, body: bytes, ttl: float) -> str:
         """Under a new name each time: what a lost answer has left may be whole or not there, and nobody names it."""

@@ -27,23 +27,30 @@ class Verbs:
     """What a worker can be asked. An owner adds its verbs before the worker serves them."""
 
     _known: dict[str, tuple[type[Wire], Callable[[Any], Awaitable[Wire]]]] = field(default_factory=dict)
+    _raw: dict[str, Callable[[Message], Awaitable[Wire]]] = field(default_factory=dict)
 
     def add(self, verb: str, ask: type[A], answer: Callable[[A], Awaitable[Wire]]) -> None:
         """Requests of `verb` carry `ask` (`Wire` itself: anything, it is not read); what `answer` gives goes back."""
         self._known[verb] = (ask, answer)
 
-    def names(self) -> list[str]:
-        return sorted(self._known)
+    def add_raw(self, verb: str, answer: Callable[[Message], Awaitable[Wire]]) -> None:
+        """Requests of `verb` are read by `answer` itself: they carry more than one JSON object."""
+        self._raw[verb] = answer
 
-    async def dispatch(self, verb: str, body: bytes) -> Wire:
+    def names(self) -> list[str]:
+        return sorted((*self._known, *self._raw))
+
+    async def dispatch(self, verb: str, message: Message) -> Wire:
         """The answer to one request."""
+        if verb in self._raw:
+            return await self._raw[verb](message)
         found = self._known.get(verb)
         if found is None:
             known = ", ".join(self.names())
             return RpcAnswer(ok=False, code="UnknownVerb", message=f"unknown verb {verb[:64]!r}: there are {known}")
         ask, answer = found
         try:
-            read = Wire() if ask is Wire else ask.decode(body or b"{}")
+            read = Wire() if ask is Wire else ask.decode(message.body or b"{}")
         except pydantic.ValidationError as error:
             return RpcAnswer(ok=False, message=f"the body of {verb} cannot be read: {error.errors()[0]['msg']}")
         return await answer(read)
@@ -64,7 +71,7 @@ async def serve_rpc(transport: Transport, base: tuple[str, str, str], verbs: Ver
 async def _answer(transport: Transport, verbs: Verbs, message: Message) -> None:
     verb = message.subject.rpartition(".")[2]
     try:
-        answer = await verbs.dispatch(verb, message.body)
+        answer = await verbs.dispatch(verb, message)
     # A mistake of ours in one verb: whoever asked hears of it, and everybody else is still served.
     except Exception as error:
         structlog.get_logger("millpond.worker").exception("a request could not be answered", verb=verb)

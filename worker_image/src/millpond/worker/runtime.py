@@ -24,11 +24,12 @@ from millpond.client import Client
 from millpond.context import Context
 from millpond.settings import Settings
 from millpond.transport import Hooks, Transport, TransportError
-from millpond.worker.announcer import Announcer
+from millpond.worker.announcer import AT_WORK, Announcer
 from millpond.worker.board import Board, Running
 from millpond.worker.calling import make_context
 from millpond.worker.clients import SharedClient
 from millpond.worker.crier import Crier
+from millpond.worker.desk import Desk
 from millpond.worker.executors import Executors
 from millpond.worker.health import serve_health
 from millpond.worker.hosts import THREADS, Place
@@ -122,8 +123,11 @@ class Worker:
             self._make_context,
             self._limiter,
             self._shelf,
+            self._app.lease_hooks,
             self.announcer.note,
         )
+        shop.desk = Desk(shop)
+        shop.desk.add_verbs(self.verbs)
         self.intake = Intake(shop, self._on_change)
         await serve_rpc(transport, self._where, self.verbs)
         await self.crier.listen(transport, self._on_catalogue)
@@ -254,10 +258,12 @@ class Worker:
         intake = self.intake
         if intake is None:
             return
-        state, busy = self.board.state, intake.busy > 0
+        state = self.board.state
+        now = WorkerState.LEASED if intake.leased else WorkerState.BUSY if intake.busy else WorkerState.IDLE
         # Twice for every task: a worker that stays busy has nothing to announce.
-        if state is (WorkerState.IDLE if busy else WorkerState.BUSY):
-            self.announcer.change(WorkerState.BUSY if busy else WorkerState.IDLE, "SlotTaken" if busy else "SlotsFree")
+        if state in AT_WORK:
+            if state is not now:
+                self.announcer.flip(now)
         elif state is WorkerState.DRAINING and intake.idle and not self._stop.is_set():
             # In a pod the process stays: Kubernetes ends it, and a container that ends by itself would start again.
             text = "nothing runs any more" if self.settings.remote else "nothing runs any more; waiting to be removed"
