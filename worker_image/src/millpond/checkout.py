@@ -86,8 +86,8 @@ class LeasedWorker:
         self._client, self.pool, self.id, self.owner = client, pool, lease, owner
         self._handle = client.handle(pool, lease)
         self._granted: Granted | None = None
-        self._message = 0
-        """The stream's sequence of the message that waits for the slot."""
+        self.place = 0
+        """Where it waited: the sequence of its message in the pool's queue. Who has the smaller one came earlier."""
         self._taken = False
         self._over = ""
         self._news = asyncio.Event()
@@ -158,7 +158,7 @@ class LeasedWorker:
         packed = pack_arguments((), None, self._client.habits, "json")
         submission = make_submission(self.id, LEASE_HANDLER, packed, {"priority": task_class}, utc_now())
         envelope = submission.envelope.model_copy(update={"owner": self.owner})
-        self._message = await self._client.store(self.pool, replace(submission, envelope=envelope))
+        self.place = await self._client.store(self.pool, replace(submission, envelope=envelope))
         while True:
             self._news.clear()
             if self._over:
@@ -310,9 +310,9 @@ class LeasedWorker:
         """End it in the log, then take its message out of the queue: it would count as lag, and wake the pool."""
         with contextlib.suppress(MillpondError, wire.TransportError):
             await self._handle.cancel(reason)
-            if self._message:
+            if self.place:
                 stream = subjects.pool_stream(self._client.namespace, self.pool)
-                await self._client.transport.delete_message(stream, self._message)
+                await self._client.transport.delete_message(stream, self.place)
 
     def close(self) -> None:
         """End what still goes on for it."""
