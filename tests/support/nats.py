@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import nats
+from millpond.access import read_access
 from millpond_api import broker, subjects
 from millpond_api.broker import QueueConfig
 from nats.aio.client import Client as Connection
@@ -169,7 +170,7 @@ def jetstream(connection: Connection) -> JetStreamContext:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
-    connection = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+    connection = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, **read_access().options())
     try:
         yield connection
     finally:

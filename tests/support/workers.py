@@ -16,6 +16,7 @@ from typing import Any
 
 import nats
 from millpond import Client
+from millpond.access import read_access
 from millpond_api import subjects
 from millpond_api.broker import QueueConfig
 from millpond_api.events import Beat, RpcAnswer, TaskEvent, WorkerEvent
@@ -158,7 +159,7 @@ class Mill:
 
 
 async def connect(url: str) -> Connection:
-    return await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+    return await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, **read_access().options())
 
 
 @asynccontextmanager

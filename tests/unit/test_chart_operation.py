@@ -167,3 +167,8 @@ def test_uninstall_job_understands_every_setting_and_speaks_before_its_deadline(
 def test_without_the_hook_nothing_of_it_is_left() -> None:
     objects = render({"uninstall": {"hook": False}})
     assert not [item for item in objects if "uninstall" in item["metadata"]["name"]]
+
+
+def test_the_operators_login_at_nats_comes_from_a_secret() -> None:
+    secret = {"secretRef": {"name": "nats-login"}}
+    assert operator_pod({"envFrom": [secret]})["containers"][0]["envFrom"] == [secret]

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from millpond_cli.commands import (
     cancel,
     dead,
+    drain,
     explain,
     get,
     importing,
@@ -68,6 +69,7 @@ app.command("replay")(replay.replay)
 app.command("simulate")(simulate.simulate)
 app.command("cancel")(cancel.cancel)
 app.command("unpin")(cancel.unpin)
+app.command("drain")(drain.drain)
 app.add_typer(dead.app, name="dead")
 app.add_typer(importing.app, name="import")
 app.command("version")(version.version)

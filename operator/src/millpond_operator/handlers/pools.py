@@ -68,7 +68,8 @@ class PoolController:
         assert spec is not None
         try:
             await self._ensure_queue(key, body, spec)
-            await self._tell(key, make_settings(key, spec, datetime.now(UTC)))
+            paused = self.world.pauses.get(key, "")
+            await self._tell(key, make_settings(key, spec, datetime.now(UTC)).model_copy(update={"paused": paused}))
         finally:
             await self._ensure_deployment(key, spec)
 
@@ -89,6 +90,12 @@ class PoolController:
         if await told.tell(self.world.transport, key, settings):
             log.info("remote workers are told", pool=str(key), deleted=settings.deleted, paused=settings.paused)
         memory.told = settings
+
+    def check_pause(self, key: PoolKey) -> None:
+        """A supervisor holds the pool at zero, or does no more: its remote workers hear of it at once."""
+        known = self.world.memory[key].told
+        if known is not None and known.paused != self.world.pauses.get(key, ""):
+            self.queue.add(key)
 
     async def _dismiss(self) -> None:
         """Remote workers of pools that are gone are told so: they finish what they run and take nothing new."""

@@ -88,6 +88,7 @@ class Scaler:
             if number % BREATH == BREATH - 1:
                 await asyncio.sleep(0)
             memory = self.world.memory[key]
+            self.pools.check_pause(key)
             if memory.looked > began:
                 continue  # a wake has just had it looked at, with a newer reading than ours
             if readings is not None and memory.queue_ready and key not in readings:

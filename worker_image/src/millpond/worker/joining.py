@@ -9,6 +9,7 @@ import argparse
 import socket
 from collections.abc import Mapping, Sequence
 
+from millpond_api import subjects
 from millpond_api.remote import OWN, PoolSettings
 
 from millpond.access import move_secrets, variable
@@ -74,7 +75,18 @@ def make_join_environment(given: Mapping[str, str | None], environment: Mapping[
     if URL in made:
         made[URL], secrets = move_secrets(made[URL])
         made = {**secrets, **made}
-    return made | {REMOTE: made.get(REMOTE) or socket.gethostname()}
+    # A user with least rights hears the answers to its own pool's remote workers alone.
+    where = (made.get(f"{PREFIX}NAMESPACE", ""), made.get(f"{PREFIX}POOL", ""))
+    inbox = {} if made.get(variable("inbox")) or not all(where) else {variable("inbox"): make_inbox(where)}
+    return made | inbox | {REMOTE: made.get(REMOTE) or socket.gethostname()}
+
+
+def make_inbox(where: tuple[str, str]) -> str:
+    """What answers to the pool's remote workers begin with; empty for names that no pool can have (told later)."""
+    try:
+        return subjects.remote_inbox(*where)
+    except ValueError:
+        return ""
 
 
 def make_worker_environment(told: PoolSettings, own: Mapping[str, str]) -> dict[str, str]:
