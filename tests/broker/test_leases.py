@@ -14,7 +14,7 @@ from tests.support.lease_storm import Plan, Storm
 from tests.support.workers import ROOT, START, Mill
 
 APP = "tests.support.lease_app:app"
-LEASES = json.dumps({"ttl": 3.0})
+LEASES = json.dumps({"ttl": 10.0})
 
 
 async def start_owner(mill: Mill) -> tuple[Process, str]:

@@ -20,8 +20,8 @@ from millpond_api.leases import RENEW, LeaseAnswer, LeaseAsk
 
 from tests.support.bed import START, Bed
 
-TTL = 3.0
-"""Seconds: short beside a test's patience, long beside what a busy machine does to a renewal."""
+TTL = 10.0
+"""Seconds: short beside a test's patience, long beside what a machine that stalls does to a renewal."""
 SHORT: dict[str, Any] = {"leases": {"ttl": TTL}, "concurrency": 1}
 
 

@@ -30,7 +30,7 @@ class Plan:
     workers: int
     kill_every: float
     calls: int = 2
-    ttl: float = 5.0
+    ttl: float = 10.0
     seed: int = 1
 
 
@@ -103,13 +103,22 @@ class Storm:
         return worker
 
     async def _kill(self) -> None:
-        """One worker after the other, each replaced at once."""
+        """One worker after the other, each replaced at once, and never the last one that serves: where a start takes
+        longer than the time between two kills, nobody would ever be served."""
         while True:
             await asyncio.sleep(self._plan.kill_every)
-            victim = self._alive.pop(self._random.randrange(len(self._alive)))
+            serving = [one for one in self._alive if await self._serves(one)]
+            if len(serving) < 2:
+                continue
+            victim = self._random.choice(serving)
+            self._alive.remove(victim)
             await asyncio.to_thread(victim.kill)
             self.report.killed += 1
             await self._start()
+
+    async def _serves(self, worker: WorkerProcess) -> bool:
+        """Whether it has come up."""
+        return any(event.state == "Idle" for event in await self._mill.states(worker.name))
 
     async def _be_client(self, client: Client) -> None:
         for _ in self._left:
