@@ -12,7 +12,7 @@ UV := $(shell command -v uv 2>/dev/null || echo $(MILLPOND_CACHE)/uv-$(UV_VERSIO
 RUN := $(UV) run --frozen --no-sync
 
 .PHONY: help setup demo demo-down test test-unit test-broker test-cluster test-system verify generate format \
-	bench bench-faults bench-queue bench-queue-profile bench-reaction bench-scale bench-simulate bench-storm cluster-up cluster-down cluster-load images
+	bench bench-faults bench-leases bench-queue bench-queue-profile bench-reaction bench-scale bench-simulate bench-storm cluster-up cluster-down cluster-load images
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -60,6 +60,9 @@ bench-faults: setup ## 1,000 tasks each under kills at every step, OOM, blocked 
 
 bench-queue: setup ## No-op tasks with results through one worker, beside taskiq, faststream, arq, dramatiq, celery, pgqueuer (11 min)
 	@UV=$(UV) $(RUN) python -m bench.queue $(ARGS)
+
+bench-leases: setup ## Calls to a leased worker beside raw NATS requests, check-outs, and 10,000 of them amid kills (ARGS="--from-zero --pool NAME": a deployed pool)
+	@$(RUN) python -m bench.leases $(ARGS)
 
 bench-queue-profile: setup ## Where the CPU of a no-op task goes in Millpond's worker (1 min)
 	@UV=$(UV) $(RUN) python -m bench.queue.profile $(ARGS)
