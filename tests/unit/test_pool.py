@@ -287,6 +287,48 @@ async def test_transaction_checks_in_when_its_work_raises() -> None:
         assert pool.status().idle == 1
 
 
+async def test_what_is_not_warm_is_made_when_it_is_needed_and_stays() -> None:
+    works = Works()
+    async with Pool(works.make, size=3, warm=1) as pool:
+        assert len(works.made) == 1
+        members = [await pool.checkout() for _ in range(3)]
+        for member in members:
+            pool.checkin(member)
+        assert (pool.status().idle, len(works.made)) == (3, 3)
+        for member in members:
+            member.die()
+        await turns()
+        assert (pool.status().idle, len(works.made)) == (1, 4)
+
+
+async def test_a_pool_that_is_opened_without_waiting_serves_when_its_first_start_is_over() -> None:
+    works = Works()
+    works.gate.clear()
+    pool = Pool(works.make, size=2)
+    pool.open()
+    waiter = asyncio.create_task(pool.transaction(lambda member: member, timeout=None))
+    await works.asked.acquire()
+    assert pool.status().idle == 0
+    works.gate.set()
+    assert await waiter in works.made
+    await pool.close()
+    assert all(one.ended for one in works.made)
+
+
+async def test_a_member_that_is_dismissed_is_ended_and_replaced_and_its_waiter_served() -> None:
+    works = Works()
+    async with Pool(works.make, size=1) as pool:
+        member = await pool.checkout()
+        waiter = asyncio.create_task(pool.checkout(timeout=None))
+        await turns()
+        pool.dismiss(member)
+        pool.dismiss(member)
+        pool.checkin(member)
+        assert await waiter is works.made[1]
+        assert works.made[0].ended
+        assert len(works.made) == 2
+
+
 async def test_ten_thousand_check_outs_by_200_tasks_leak_nothing_while_members_and_owners_die() -> None:
     rng, works, owned = random.Random(7), Works(), set[int]()
     order: list[int] = []

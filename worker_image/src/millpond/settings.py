@@ -14,6 +14,7 @@ from millpond_api.limits import PoolLimits
 from millpond_api.retry import RetryPolicy
 from millpond_api.shares import class_weights
 from millpond_api.subjects import check_token
+from millpond_api.supervision.pod import INTENSITY, PERIOD, TERMINATION_LOG
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as UnreadableSettings
@@ -102,6 +103,11 @@ class Settings(BaseSettings):
 
     remote: str = Field(default="", max_length=253)
     """The host of a worker outside the cluster; empty in a pod. Nobody starts a remote one again but itself."""
+    restart_intensity: int = Field(default=INTENSITY, ge=0)
+    restart_period: int = Field(default=PERIOD, ge=1)
+    """More than `intensity` crashes of the worker's child processes within `period` seconds end the worker."""
+    termination_log: str = TERMINATION_LOG
+
     fair_lanes: int = Field(default=0, ge=0)
     """Lanes of each class, for fairness between keys; 0: tasks have none (those that got one earlier are found)."""
 

@@ -58,12 +58,14 @@ class Pool(Generic[M]):
     `factory` is a function without arguments: an `async def`, or a plain one, which runs in a thread. A member may have
     `closed`, a future that is done when it has died, and `close`, plain or async, which ends it. `strategy` says which
     idle member goes first: the one that came last (`lifo`) or first (`fifo`); waiters always are served in their order.
+    `warm` of the members are made before anybody asks (None: all), the others when they are first needed.
     """
 
     factory: Factory[M]
     size: int
     max_overflow: int = 0
     strategy: Strategy = "lifo"
+    warm: int | None = None
     _roster: Roster[_Claim[M], Seat[M]] = field(init=False, repr=False)
     _seats: dict[int, Seat[M]] = field(default_factory=dict, init=False, repr=False)
     _previous: dict[int, asyncio.Task[Any]] = field(default_factory=dict, init=False, repr=False)
@@ -76,15 +78,16 @@ class Pool(Generic[M]):
     """Why the last start failed; empty after one that did not."""
 
     def __post_init__(self) -> None:
-        self._roster = Roster(self.size, self.max_overflow, self.strategy)
+        self._roster = self._make_roster()
 
     # ---- opening and closing
 
     async def __aenter__(self) -> Self:
-        """Start `size` members, side by side; when one fails, the others are ended and its error is raised."""
+        """Start the members side by side; when one fails, the others are ended and its error is raised."""
         if self._open:
             raise PoolClosed("this pool is open already: make one Pool for each `async with`")
-        made = await asyncio.gather(*(make_member(self.factory) for _ in range(self.size)), return_exceptions=True)
+        count = self.size if self.warm is None else self.warm
+        made = await asyncio.gather(*(make_member(self.factory) for _ in range(count)), return_exceptions=True)
         members = [one for one in made if not isinstance(one, BaseException)]
         errors = [one for one in made if isinstance(one, BaseException)]
         if errors:
@@ -96,13 +99,23 @@ class Pool(Generic[M]):
             self._roster.idle.append(self._seat(member))
         return self
 
+    def open(self) -> None:
+        """The same without waiting for them: a start that fails is tried again. `close` ends what this began."""
+        if self._open:
+            raise PoolClosed("this pool is open already")
+        self._open = True
+        self._do(self._roster.retry())
+
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         await self.close()
 
-    async def close(self) -> None:
-        """End every member, also those in use; who waits gets PoolClosed. Closing twice is nothing."""
+    async def close(self, timeout: float = TIMEOUT) -> None:
+        """End every member, also those in use; who waits gets PoolClosed. Closing twice is nothing.
+
+        A factory that hangs is waited for `timeout` seconds.
+        """
         self._open = False
         if self._again is not None:
             self._again.cancel()
@@ -113,12 +126,12 @@ class Pool(Generic[M]):
         for claim in self._roster.lent.values():
             self._forget_owner(claim)
         seats = list(self._seats.values())
-        self._roster = Roster(self.size, self.max_overflow, self.strategy)
+        self._roster = self._make_roster()
         self._seats.clear()
         await asyncio.gather(*(seat.end() for seat in seats))
-        # What is being started ends itself when it is there; a factory that hangs is not waited for.
+        # What is being started ends itself when it is there.
         if self._tasks:
-            _, hanging = await asyncio.wait(self._tasks, timeout=TIMEOUT)
+            _, hanging = await asyncio.wait(self._tasks, timeout=timeout)
             for task in hanging:
                 task.cancel()
 
@@ -180,6 +193,16 @@ class Pool(Generic[M]):
         else:
             self._do(self._roster.withdraw(claim))
 
+    def dismiss(self, member: M) -> None:
+        """Instead of `checkin`: the member is worn out. It is ended, and replaced as one that died would be."""
+        seat = self._seats.get(id(member))
+        claim = self._roster.lent.get(seat) if seat is not None else None
+        if seat is not None and claim is not None:
+            self._forget_owner(claim)
+            self._drop(seat)
+            self._spawn(seat.end())
+            self._do(self._roster.died(seat))
+
     async def transaction(self, work: Callable[[M], R | Awaitable[R]], timeout: float | None = TIMEOUT) -> R:
         """What `work(member)` returns, or what it awaits; the member is checked in whatever happens."""
         member = await self.checkout(timeout=timeout)
@@ -225,6 +248,8 @@ class Pool(Generic[M]):
         try:
             member = await make_member(self.factory)
         except Exception as error:  # whatever a factory raises: the pool goes on, and tries again
+            if not self._open:
+                return
             self._note_failure(f"{type(error).__name__}: {error}")
             self._do(self._roster.failed())
             return
@@ -270,6 +295,9 @@ class Pool(Generic[M]):
         if claim.on_owner_end is not None:
             claim.owner.remove_done_callback(claim.on_owner_end)
             claim.on_owner_end = None
+
+    def _make_roster(self) -> Roster[_Claim[M], Seat[M]]:
+        return Roster(self.size, self.max_overflow, self.strategy, warm=self.warm)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

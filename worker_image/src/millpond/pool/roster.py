@@ -2,9 +2,10 @@
 
 Owns poolboy's rules (github.com/devinus/poolboy, 1.5.2): the strategy orders idle members alone, waiters are served
 first come first served, overflow is made only when nobody is idle and dismissed at check-in, a member that dies in use
-is replaced for a waiter, and without one only up to `size`. One thing differs: poolboy starts a member while
-everybody waits; here a start is asked for and told when it is over, so a slow one holds up nobody. It knows no event
-loop: every method returns what is to be done.
+is replaced for a waiter, and without one only up to `size`. Two things differ: poolboy starts a member while
+everybody waits; here a start is asked for and told when it is over, so a slow one holds up nobody. And of `size`
+members those beyond `warm` are made when they are first needed. It knows no event loop: every method returns what is
+to be done.
 
 Terms: a *member* is what is lent; a *claim* is one wish for one (any hashable token of its own).
 """
@@ -74,7 +75,10 @@ class Status:
 
 @dataclass
 class Roster(Generic[C, M]):
-    """`size` members always, up to `max_overflow` more while they are needed. Both are numbers of members, >= 0."""
+    """`size` members, up to `max_overflow` more while they are needed. Both are numbers of members, >= 0.
+
+    `warm` of the `size` are there before anybody asks; all of them, as poolboy has it, unless it says less.
+    """
 
     size: int
     max_overflow: int = 0
@@ -83,6 +87,7 @@ class Roster(Generic[C, M]):
     lent: dict[M, C] = field(default_factory=dict)
     waiting: dict[C, bool] = field(default_factory=dict)
     """Claims in the order in which they came, and whether each is patient: waits also when no start is under way."""
+    warm: int | None = None
     starting: int = 0
     resting: bool = False
     """A start failed a moment ago: none is asked for until `retry`, or until another one has gone well."""
@@ -92,6 +97,8 @@ class Roster(Generic[C, M]):
             raise ValueError("a pool needs room for one member: size >= 1, or size 0 with max_overflow >= 1")
         if self.strategy not in ("lifo", "fifo"):
             raise ValueError(f"strategy is lifo or fifo, not {self.strategy!r}")
+        if self.warm is not None and not 0 <= self.warm <= self.size:
+            raise ValueError(f"warm is a part of the size, from 0 to {self.size}, not {self.warm}")
 
     # ---- what is asked
 
@@ -195,8 +202,7 @@ class Roster(Generic[C, M]):
         return list(self._starts())
 
     def _starts(self) -> Iterator[Start]:
-        while not self.resting and (
-            self.members < self.size or (self.starting < len(self.waiting) and self._has_room())
-        ):
+        always = self.size if self.warm is None else self.warm
+        while not self.resting and (self.members < always or (self.starting < len(self.waiting) and self._has_room())):
             self.starting += 1
             yield Start()

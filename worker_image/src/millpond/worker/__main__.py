@@ -4,7 +4,7 @@ Without a command it is a pod's worker. `join` is one outside the cluster (`remo
 NATS needs.
 
 0: stopped as asked. 2: the environment or the app is wrong (one sentence on stderr says what); starting it again
-without a change would not help.
+without a change would not help. 88 (`supervision.pod.EXIT_CODE`): more child processes crashed than the pool allows.
 """
 
 import os
@@ -19,7 +19,7 @@ from millpond.settings import SettingsError, read_settings
 from millpond.worker.joining import REMOTE, make_join_environment, make_parser
 from millpond.worker.loading import AppNotLoadable, load_app
 from millpond.worker.logs import configure_logging
-from millpond.worker.process import run_worker
+from millpond.worker.process import leave, run_worker
 from millpond.worker.remote import run_remote
 
 MISCONFIGURED = 2
@@ -40,14 +40,13 @@ def main(words: list[str]) -> int:
         if given.command == "join":
             return run_remote()
         settings = read_settings()
-        run_worker(settings, load_app(settings.app))
+        return leave(run_worker(settings, load_app(settings.app)))
     except AppNotLoadable as error:
         if error.__cause__:
             traceback.print_exception(error.__cause__)
         return _refuse(str(error))
     except (SettingsError, AccessError) as error:
         return _refuse(str(error))
-    return 0
 
 
 def _print_rights(namespace: str, pool: str, *, limits: bool) -> int:

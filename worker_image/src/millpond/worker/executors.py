@@ -16,14 +16,17 @@ from millpond.worker.clients import OwnClient
 from millpond.worker.hosts import THREADS, Mailbox, Place
 from millpond.worker.inline import InlineExecutor
 from millpond.worker.processes import ProcessExecutor
+from millpond.worker.supervising import Supervision
 from millpond.worker.threads import ThreadExecutor
 
 
 class Executors:
     """All of them; every method is called in the main loop, whose thread gets what they report."""
 
-    def __init__(self, settings: Settings, lost: Callable[[int], None], place: Place = THREADS) -> None:
-        self._settings, self._on_lost, self._place = settings, lost, place
+    def __init__(
+        self, settings: Settings, lost: Callable[[int], None], supervision: Supervision, place: Place = THREADS
+    ) -> None:
+        self._settings, self._on_lost, self._place, self._supervision = settings, lost, place, supervision
         self._outbox: Mailbox | None = None
         self.lost = 0
         """Threads and loops given up since the start: each may still hold memory and a processor."""
@@ -35,12 +38,12 @@ class Executors:
     def start(self, handlers: Registry) -> None:
         self._outbox = Mailbox(asyncio.get_running_loop())
         if any(self._choose(handler) == "process" for handler in handlers):
-            self._get_processes().warm()
+            self._get_processes()
 
     async def stop(self) -> None:
         """End the child processes and the loop; threads end with the process."""
         if self._processes:
-            self._processes.stop()
+            await self._processes.stop()
         await self._inline.stop()
 
     def submit(self, job: Job) -> Run:
@@ -67,7 +70,8 @@ class Executors:
 
     def _get_processes(self) -> ProcessExecutor:
         if self._processes is None:
-            self._processes = ProcessExecutor(self._settings, self._finish, self._begin)
+            self._processes = ProcessExecutor(self._settings, self._tell, self._begin, self._supervision)
+            self._processes.open()
         return self._processes
 
     def _begin(self, job: Job) -> None:

@@ -1,19 +1,17 @@
 """What the worker holds, and the process that keeps it when the worker's own Python cannot (`understudy`).
 
 Owns the set of ack subjects under lease, and its mirror in the memory that the understudy reads. `Leases` alone is a
-plain set; `SharedLeases` starts the understudy. Written by the main thread, read by the keeper's.
+plain set; `SharedLeases` is the mirror, `Understudy` the process. Written by the main thread, read by the keeper's.
 """
 
-import contextlib
 import faulthandler
 import importlib.util
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from millpond.access import read_access
 from millpond.settings import Settings
 from millpond.worker import understudy
 from millpond.worker.understudy import ENTRY, Table
+from millpond.worker.wards import Program
 
 ROOM = 4
 """Entries for each slot: what runs, what is held, and what is being given back."""
@@ -67,26 +66,23 @@ class SharedLeases(Leases):
         self._table.write_beat(beat)
 
 
-@contextlib.contextmanager
-def understudied(settings: Settings) -> Iterator[SharedLeases]:
-    """Leases that an understudy keeps, too. Called before the worker starts threads; the process ends with it."""
-    size = Table.size_for(max(64, ROOM * settings.concurrency))
-    memory, stacks = os.memfd_create("millpond-leases"), os.memfd_create("millpond-stacks")
-    os.ftruncate(memory, size)
-    faulthandler.register(signal.SIGUSR2, file=stacks, all_threads=True)
-    ours, theirs = os.pipe()
-    command = [sys.executable, "-I", "-S", understudy.__file__, str(ours), str(memory)]
-    process = subprocess.Popen(command, pass_fds=(ours, memory, stacks), stdin=subprocess.PIPE)
-    assert process.stdin is not None
-    with process.stdin:
-        # Not on the command line: it holds what NATS lets us in with.
-        process.stdin.write(_plan(settings, stacks).encode())
-    os.close(ours)
-    try:
-        yield SharedLeases(Table(memory, size))
-    finally:
-        os.close(theirs)
-        process.wait()
+class Understudy(Program):
+    """The process, a `supervising.Ward`, and what it reads. Made before the worker starts threads.
+
+    It is told to end by the end of a pipe, which the worker's own end closes, too.
+    """
+
+    def __init__(self, settings: Settings, crashed: Callable[[str], None]) -> None:
+        size = Table.size_for(max(64, ROOM * settings.concurrency))
+        memory, stacks = os.memfd_create("millpond-leases"), os.memfd_create("millpond-stacks")
+        os.ftruncate(memory, size)
+        faulthandler.register(signal.SIGUSR2, file=stacks, all_threads=True)
+        ours, theirs = os.pipe()
+        command = [sys.executable, "-I", "-S", understudy.__file__, str(ours), str(memory)]
+        # Its plan is not on the command line: it holds what NATS lets us in with.
+        told = _plan(settings, stacks).encode()
+        super().__init__(command, crashed, (ours, memory, stacks), told, tell=lambda: os.close(theirs))
+        self.leases = SharedLeases(Table(memory, size))
 
 
 def _plan(settings: Settings, stacks: int) -> str:

@@ -1,190 +1,168 @@
 """Runs handlers in child processes that can be killed: the worker's side of `isolation: process`.
 
-Owns the children, one for each slot that needs one, and a thread for each that waits for it. A child that ends in the
-middle of a handler (a crash, `os._exit`, the kernel out of memory) fails that one attempt, with what ended it, and is
-replaced. Children are forked from a server that has imported the app and runs no thread, so a new one takes
-milliseconds and the worker's own threads are never forked.
+Owns the pool of those children and what is said to them. A job checks one out and in; one that ends in the middle of a
+handler (a crash, `os._exit`, the kernel out of memory) fails that one attempt, with what ended it, and the pool puts
+another in its place: in a slot that the pod's supervisor gives free again, so that it counts the crash. Children are
+forked from a server that has imported the app and runs no thread, so a new one takes milliseconds and the worker's own
+threads are never forked.
 """
 
+import asyncio
 import contextlib
 import itertools
 import multiprocessing
 import os
-import queue
 import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from functools import partial
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
-import structlog
+from millpond_api.supervision import BRUTAL, Child
 
 from millpond.errors import WorkerProcessDied
 from millpond.outcomes import Ended, make_ended
+from millpond.pool import Pool, PoolClosed
 from millpond.settings import Settings
 from millpond.worker import child
 from millpond.worker.calling import Job
 from millpond.worker.clients import OwnClient
+from millpond.worker.handler_process import Death, HandlerProcess, make_parts
+from millpond.worker.supervising import Kin, Supervision
 
 WARM = 4
 """Children that are started with the worker; more as they are needed."""
 STACK_TIME = 0.5
 """Seconds that a child has to write its stacks: faulthandler does it in C, even while a call holds the GIL."""
-JOIN_TIME = 5.0
-
-
-@dataclass
-class _Child:
-    """A running child and what it has done."""
-
-    process: ForkServerProcess
-    connection: Connection
-    stacks: int
-    tasks: int = 0
-    memory: int = 0
-
-    def close(self) -> None:
-        self.connection.close()
-        if self.process.is_alive():
-            self.process.kill()
-        self.process.join(JOIN_TIME)
-        os.close(self.stacks)
+SERVER = "fork server"
 
 
 class ProcessExecutor:
-    """Handlers in children. `finish` posts to the main loop."""
+    """Handlers in children. All but `begun` (called in a thread) is the main loop's."""
 
-    def __init__(self, settings: Settings, finish: Callable[[Job, Ended], None], begun: Callable[[Job], None]) -> None:
-        self.settings, self._finish, self.begun = settings, finish, begun
+    def __init__(
+        self,
+        settings: Settings,
+        finish: Callable[[Job, Ended], None],
+        begun: Callable[[Job], None],
+        supervision: Supervision,
+    ) -> None:
+        self.settings, self._finish, self._begun, self._supervision = settings, finish, begun, supervision
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["millpond.worker.child", settings.app.partition(":")[0]])
-        self._runs: queue.SimpleQueue[_ProcessRun | None] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
-        self._slots: list[_Slot] = []
+        slots = settings.concurrency
+        self._threads = ThreadPoolExecutor(2 * slots, thread_name_prefix="millpond-process")
+        self._pool: Pool[HandlerProcess] = Pool(self._fill, slots, warm=min(WARM, slots))
+        self._vacant: asyncio.Queue[str | None] = asyncio.Queue()
+        """Slots in which the supervisor wants a process; None: no more."""
+        self._server_lost = False
+        self._serving: set[asyncio.Task[None]] = set()
 
-    def warm(self) -> None:
+    def open(self) -> None:
         """Start the first children now; returns at once."""
-        for _ in range(min(WARM, self.settings.concurrency)):
-            self._add_slot()
-            self._idle.release()
+        self._supervision.add(Kin(Child(SERVER, shutdown=BRUTAL), _Place(lambda: None, self.stop), "the fork server"))
+        for number in range(1, self.settings.concurrency + 1):
+            name = f"handler process {number}"
+            place = _Place(partial(self._vacant.put_nowait, name), self.stop)
+            self._supervision.add(Kin(Child(name, shutdown=BRUTAL), place, "handler processes"))
+        self._pool.open()
 
     def start(self, job: Job) -> "_ProcessRun":
-        if not self._idle.acquire(blocking=False):
-            self._add_slot()
         run = _ProcessRun(job)
-        self._runs.put(run)
+        task = run.task = asyncio.get_running_loop().create_task(self._serve(run))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         return run
 
-    def stop(self) -> None:
-        """Kill every child."""
-        for slot in self._slots:
-            self._runs.put(None)
-            slot.stop()
+    async def stop(self) -> None:
+        """Kill every child. Stopping twice is nothing."""
+        for _ in range(self.settings.concurrency):
+            self._vacant.put_nowait(None)
+        await self._pool.close(timeout=0)
 
-    def _add_slot(self) -> None:
-        slot = _Slot(self)
-        self._slots.append(slot)
-        name = f"millpond-process-{len(self._slots)}"
-        threading.Thread(target=slot.serve, args=(self._runs, self._done), name=name, daemon=True).start()
-
-    def _done(self, run: "_ProcessRun", ended: Ended) -> None:
-        self._idle.release()
+    async def _serve(self, run: "_ProcessRun") -> None:
+        """Check a child out, run the handler in it, check it in."""
+        try:
+            found = await self._pool.checkout(timeout=None)
+        except PoolClosed:
+            return  # The worker ends: nobody waits for it.
+        except asyncio.CancelledError as error:
+            # Killed before it began.
+            self._finish(run.job, make_ended(error))
+            return
+        run.task = None
+        try:
+            ended = await self._attend(run, found)
+        finally:
+            self._pool.dismiss(found) if self._is_worn(found) else self._pool.checkin(found)
         self._finish(run.job, ended)
 
-    def spawn(self) -> _Child:
-        """A new child; blocks for milliseconds, the first time until the server has imported the app."""
-        ours, theirs = self._context.Pipe()
-        stacks = os.memfd_create("millpond-stacks")
-        client = OwnClient(self.settings.nats_url, self.settings.namespace)
-        plan = child.Plan(self.settings.app, client, self.settings.process_memory, child.InheritedFd(stacks))
-        process = self._context.Process(target=child.serve, args=(theirs, plan), name="millpond-handler")
-        process.start()
-        theirs.close()
-        return _Child(process, ours, stacks)
+    async def _attend(self, run: "_ProcessRun", found: HandlerProcess) -> Ended:
+        found.task = run.job.envelope.id
+        ended = await found.converse(partial(run.talk, found, self._begun))
+        if ended is None:
+            return make_ended(WorkerProcessDied((await found.ended()).describe()))
+        found.task = ""
+        found.tasks += 1
+        return ended
 
-
-class _Slot:
-    """A thread with a child of its own."""
-
-    def __init__(self, executor: ProcessExecutor) -> None:
-        self._executor = executor
-        self._child: _Child | None = None
-        self._stopped = False
-
-    def serve(
-        self, runs: "queue.SimpleQueue[_ProcessRun | None]", done: "Callable[[_ProcessRun, Ended], None]"
-    ) -> None:
-        """The thread: a child is there before it is needed, again after each that has ended."""
-        while not self._stopped:
-            try:
-                self._child = self._child or self._executor.spawn()
-            except (OSError, EOFError) as error:
-                structlog.get_logger("millpond.worker").error(
-                    "a handler's process could not be started", why=str(error)
-                )
-            run = runs.get()
-            if run is None:
-                break
-            done(run, self._attend(run))
-        self.stop()
-
-    def stop(self) -> None:
-        self._stopped = True
-        found, self._child = self._child, None
-        if found:
-            found.close()
-
-    def _attend(self, run: "_ProcessRun") -> Ended:
-        """Send it, relay what it says, until it has ended one way or the other."""
-        found = self._child
-        if found is None:
-            return make_ended(
-                WorkerProcessDied("the handler's process could not be started; the worker's log says why")
-            )
-        try:
-            if run.begin(found):
-                while (ended := self._listen(run, found)) is None:
-                    pass
-                found.tasks += 1
-                if self._is_worn(found):
-                    self._drop()
-                return ended
-        except (EOFError, OSError):
-            pass
-        finally:
-            run.leave()
-        # The pipe is closed before the server has told how it ended.
-        found.process.join(JOIN_TIME)
-        code = found.process.exitcode
-        self._drop()
-        return make_ended(WorkerProcessDied(_describe(code)))
-
-    def _listen(self, run: "_ProcessRun", found: _Child) -> Ended | None:
-        wait([found.connection, found.process.sentinel])
-        if not found.connection.poll():
-            raise EOFError
-        match found.connection.recv():
-            case ("began", number) if number == run.number:
-                self._executor.begun(run.job)
-            case ("progress", number, str(text)) if number == run.number:
-                run.job.control.report(text)
-            case ("ended", number, Ended() as ended, int(memory)) if number == run.number:
-                found.memory = memory
-                return ended
-        return None
-
-    def _is_worn(self, found: _Child) -> bool:
-        settings = self._executor.settings
+    def _is_worn(self, found: HandlerProcess) -> bool:
+        settings = self.settings
         worn = settings.process_tasks and found.tasks >= settings.process_tasks
         return bool(worn or (settings.process_recycle_memory and found.memory > settings.process_recycle_memory))
 
-    def _drop(self) -> None:
-        found, self._child = self._child, None
-        if found:
-            found.close()
+    async def _fill(self) -> HandlerProcess:
+        """The pool's factory: a process in a slot in which the supervisor wants one."""
+        slot = await self._vacant.get()
+        if slot is None:
+            raise PoolClosed("the worker ends")
+        settings = self.settings
+        client = OwnClient(settings.nats_url, settings.namespace)
+        plan = partial(child.Plan, settings.app, client, settings.process_memory)
+        loop = asyncio.get_running_loop()
+        try:
+            parts = await loop.run_in_executor(self._threads, make_parts, self._context, plan)
+        except (OSError, EOFError) as error:
+            self._supervision.crashed(slot, f"a handler's process could not be started: {error!r}")
+            raise
+        self._server_lost = False
+        made = HandlerProcess(parts, self._threads)
+        made.closed.add_done_callback(lambda _: self._on_end(slot, made))
+        return made
+
+    def _on_end(self, slot: str, ended: HandlerProcess) -> None:
+        """Whether the supervisor has to know: not of an end that we wanted, and of the server's once."""
+        death = ended.closed.result()
+        if death.wanted or death.orphaned:
+            self._vacant.put_nowait(slot)
+        else:
+            self._supervision.crashed(slot, _blame(death, ended.task), ended.task)
+        if death.orphaned and not self._server_lost:
+            self._server_lost = True
+            self._supervision.crashed(SERVER, "the server that handlers' processes are forked from has ended")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The supervisor's ward where the pool starts the process: its start is the leave to do so.
+
+    The server is started by the next child that is forked from it. The first slot that is told to end closes the pool,
+    which would fill it again: the children are killed side by side.
+    """
+
+    vacate: Callable[[], None]
+    close: Callable[[], Any]
+
+    async def start(self) -> None:
+        self.vacate()
+
+    async def stop(self, within: float) -> None:
+        await self.close()
 
 
 class _ProcessRun:
@@ -195,26 +173,51 @@ class _ProcessRun:
 
     def __init__(self, job: Job) -> None:
         self.job, self.number = job, next(self._numbers)
+        self.task: asyncio.Task[None] | None = None
+        """While it waits for a child."""
         self._lock = threading.Lock()
-        self._child: _Child | None = None
+        self._child: HandlerProcess | None = None
         self._killed = self._cancelled = False
 
-    def begin(self, found: _Child) -> bool:
-        """In the slot's thread: hand it over. False: it was killed before it began."""
+    def talk(self, found: HandlerProcess, begun: Callable[[Job], None]) -> Ended | None:
+        """In a thread: hand it over, relay what is said, until the handler has ended. None: the process has."""
+        try:
+            if not self._begin(found):
+                return make_ended(asyncio.CancelledError("ended before it began"))
+            while (ended := self._listen(found, begun)) is None:
+                pass
+            return ended
+        except (EOFError, OSError):
+            return None
+        finally:
+            with self._lock:
+                self._child = None
+
+    def _begin(self, found: HandlerProcess) -> bool:
         job = self.job
         order = child.Order(self.number, job.envelope.encode(), job.wrap, job.body)
         with self._lock:
             if self._killed:
                 return False
+            self._child = found
             found.connection.send(("run", order))
             if self._cancelled:
                 found.connection.send(("cancel", self.number))
-            self._child = found
         return True
 
-    def leave(self) -> None:
-        with self._lock:
-            self._child = None
+    def _listen(self, found: HandlerProcess, begun: Callable[[Job], None]) -> Ended | None:
+        wait([found.connection, found.process.sentinel])
+        if not found.connection.poll():
+            raise EOFError
+        match found.connection.recv():
+            case ("began", number) if number == self.number:
+                begun(self.job)
+            case ("progress", number, str(text)) if number == self.number:
+                self.job.control.report(text)
+            case ("ended", number, Ended() as ended, int(memory)) if number == self.number:
+                found.memory = memory
+                return ended
+        return None
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -224,10 +227,12 @@ class _ProcessRun:
         self._tell(("soft", self.number, str(error)))
 
     def kill(self) -> None:
+        if self.task:
+            self.task.cancel()
         with self._lock:
             self._killed = True
             if self._child:
-                self._child.process.kill()
+                self._child.kill()
 
     async def settle(self) -> None:
         """The next one waits for the new child by itself."""
@@ -254,6 +259,11 @@ class _ProcessRun:
                 self._child.connection.send(message)
 
 
+def _blame(death: Death, task: str) -> str:
+    """The crash as the supervisor tells it."""
+    return death.describe(amid_task=bool(task)) + (f" ({task})" if task else "")
+
+
 def _read_growing(number: int) -> str:
     """What is written to the file, once it has stopped growing."""
     until, size = time.monotonic() + STACK_TIME, -1
@@ -264,14 +274,3 @@ def _read_growing(number: int) -> str:
             break
         size = now
     return os.pread(number, 16 * 1024, 0).decode(errors="replace")
-
-
-def _describe(code: int | None) -> str:
-    """What ended a child, from its exit code."""
-    if code is None:
-        return "the handler's process ended without an exit code"
-    if code >= 0:
-        return f"the handler's process ended with exit code {code} in the middle of the task"
-    name = signal.Signals(-code).name if -code in [one.value for one in signal.Signals] else str(-code)
-    hint = ": out of memory, most likely (see the container's memory limit)" if name == "SIGKILL" else ""
-    return f"the handler's process was ended by {name} in the middle of the task{hint}"

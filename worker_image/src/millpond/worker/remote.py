@@ -22,7 +22,7 @@ from millpond.settings import SettingsError, default_name, read_settings
 from millpond.transport import AccessRefused
 from millpond.worker.joining import URL, make_worker_environment
 from millpond.worker.loading import load_app
-from millpond.worker.process import run_worker
+from millpond.worker.process import leave, run_worker
 from millpond.worker.runtime import RECYCLING, Worker
 from millpond.worker.told import End, Leave, NameTaken, Told
 
@@ -89,7 +89,7 @@ def run_remote() -> int:
     if joined.end is End.AGAIN or worker.why == RECYCLING:
         sys.stderr.flush()
         os.execve(sys.executable, [sys.executable, "-m", "millpond.worker", "join"], own)
-    return STOPPED
+    return leave(worker)
 
 
 def _await_settings(joined: Joined) -> PoolSettings | None:

@@ -16,6 +16,8 @@ from millpond_api.envelope import Envelope
 from millpond_api.events import NOT_RUNNING, CancelAsk, DrainAsk, RpcAnswer, utc_now
 from millpond_api.fairness import has_lanes
 from millpond_api.lifecycle import WorkerState
+from millpond_api.supervision import Flags
+from millpond_api.supervision.pod import REASON
 from millpond_api.wire import Wire
 
 from millpond.access import redact_url
@@ -41,6 +43,7 @@ from millpond.worker.offering import Offering, Slots, make_offering
 from millpond.worker.rpc import Verbs, serve_rpc
 from millpond.worker.shelf import Shelf
 from millpond.worker.shop import Shop
+from millpond.worker.supervising import Kin, Supervision
 
 RECYCLING = "Recycling"
 RELEASE_TIMEOUT = 3.0
@@ -62,7 +65,9 @@ class Worker:
         )
         self.keeper = Keeper(plan, self.board, place.make_host("millpond-keeper"))
         self.announcer = Announcer(self.board, subjects.worker_events(*where), self.keeper.poke)
-        self.executors = Executors(settings, self._on_lost, place)
+        flags = Flags(intensity=settings.restart_intensity, period=settings.restart_period)
+        self.supervision, self.family = Supervision(flags, self._on_gave_up), list[Kin]()
+        self.executors = Executors(settings, self._on_lost, self.supervision, place)
         self._client = SharedClient(settings.nats_url, settings.namespace)
         self.verbs = Verbs()
         self.verbs.add("ping", Wire, self._ping)
@@ -85,6 +90,8 @@ class Worker:
     async def run(self) -> None:
         """Live until stopped."""
         async with contextlib.AsyncExitStack() as stack:
+            await self.supervision.begin(self.family)
+            stack.push_async_callback(self.supervision.stop)
             if self.settings.http_port:
                 server = await serve_health(self.board, self.settings.http_port)
                 stack.callback(server.close)
@@ -200,7 +207,12 @@ class Worker:
             self.intake.release()
             await asyncio.wait((settled,), timeout=RELEASE_TIMEOUT)
         left = self.intake.busy
-        self.announcer.change(WorkerState.STOPPED, "Terminated", f"{left} tasks left behind" if left else "")
+        said = f"{left} tasks left behind" if left else ""
+        if self.supervision.exceeded and self.board.state is not WorkerState.STOPPED:
+            why = "; ".join(filter(None, (self.supervision.exceeded, said)))
+            self.announcer.change(WorkerState.FAILED, REASON, why)
+        else:
+            self.announcer.change(WorkerState.STOPPED, "Terminated", said)
         if not await self.announcer.flush(FLUSH_TIMEOUT):
             self._log.warning("NATS did not take the last transitions in time")
 
@@ -308,6 +320,15 @@ class Worker:
         if lost >= self.settings.lost_slots:
             self._why = (RECYCLING, f"{lost} threads were lost to handlers that do not end; starting afresh")
             self._stop.set()
+
+    def _on_gave_up(self, why: str) -> None:
+        """The supervisor ends the child processes: what runs, there and elsewhere, is given back, and the pod ends."""
+        self._log.error("too many child processes crashed; the worker ends", why=why)
+        self._why = (REASON, why)
+        if self.intake:
+            self.intake.release()
+        self._stop.set()
+        self._hurry.set()
 
     async def _tick(self) -> None:
         while True:
