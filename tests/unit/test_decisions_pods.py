@@ -23,6 +23,16 @@ def terminated(reason: str, code: int, **more: Any) -> dict[str, Any]:
         pytest.param(pod({"state": terminated("OOMKilled", 137)}), "OOMKilled", 137, "memory", id="out of memory"),
         pytest.param(pod({"state": terminated("Error", 137)}), "Killed", 137, "SIGKILL", id="killed by a signal"),
         pytest.param(pod({"state": terminated("Error", 3)}), "Error", 3, "exit code 3", id="exit code 3"),
+        pytest.param(
+            pod({"state": terminated("Error", 88, message="11 crashes of handler processes in 30s; the last: …")}),
+            "SupervisionExceeded",
+            88,
+            "exit code 88: 11 crashes of handler processes in 30s; the last: …",
+            id="more crashes of its processes than allowed",
+        ),
+        pytest.param(
+            pod({"state": terminated("Error", 88)}), "SupervisionExceeded", 88, "spec.supervision", id="without a word"
+        ),
         pytest.param(pod({"state": terminated("Completed", 0)}), "Completed", 0, "exit code 0", id="clean"),
         pytest.param(
             pod({"state": {"running": {}}, "lastState": terminated("OOMKilled", 137), "restartCount": 2}),

@@ -142,6 +142,23 @@ def test_a_worker_that_has_said_goodbye_is_not_lost_while_its_pod_lingers() -> N
     assert life.steps[-1] == "Stopped"
 
 
+EXCEEDED = Ended("SupervisionExceeded", 88, "2030-01-01T00:00:30Z", "exit code 88: 11 crashes of handler processes")
+
+
+def test_a_worker_whose_supervisor_gave_up_is_failed_for_that_reason_whoever_tells_it_first() -> None:
+    told = idle().tells("Draining").look().wait(1).beats("Failed").look()
+    assert (told.state, told.status and told.status.reason) == ("Failed", "")
+    assert told.wait(LOST_AFTER + 60).look().state == "Failed"
+    status = told.ends(EXCEEDED).look().status
+    assert status is not None
+    assert (status.state, status.reason, status.exit_code) == ("Failed", "SupervisionExceeded", 88)
+    assert status.message == "exit code 88: 11 crashes of handler processes"
+    assert [(step.state, step.reason) for step in status.transitions[-2:]] == [
+        ("Draining", ""),
+        ("Failed", "SupervisionExceeded"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("life", "state", "reason"),
     [

@@ -173,3 +173,9 @@ def test_the_worker_is_told_of_leases_only_where_the_pool_says_so() -> None:
 def test_the_worker_is_told_how_long_letters_are_kept_only_where_the_pool_says_so() -> None:
     assert "MILLPOND_LETTER_TTL" not in environment(make())
     assert environment(make(deadLetter={"retention": "72h"}))["MILLPOND_LETTER_TTL"] == "259200"
+
+
+def test_the_worker_is_told_how_many_crashes_its_pod_survives_only_where_the_pool_says_so() -> None:
+    assert not any(name.startswith("MILLPOND_RESTART") for name in environment(make()))
+    told = environment(make(supervision={"intensity": 0, "period": "1m"}))
+    assert (told["MILLPOND_RESTART_INTENSITY"], told["MILLPOND_RESTART_PERIOD"]) == ("0", "60")

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from millpond_api.retry import RetryPolicy
+from millpond_api.supervision.pod import EXIT_CODE, INTENSITY, PERIOD, REASON
 from millpond_api.v1alpha1.common import (
     CEL,
     Duration,
@@ -141,6 +142,24 @@ class Isolation(Model):
     )
     recycle_above_memory: Memory | None = Field(
         default=None, description="A handler's process that holds more than this after a task is replaced."
+    )
+
+
+class Supervision(Model):
+    """How many crashes of a worker's child processes its pod survives. A value that is not set is the worker's own."""
+
+    intensity: int | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        description=f"More crashes of a worker's child processes than this within the period end the pod (exit code "
+        f"{EXIT_CODE}): it gives back what it runs, and its Worker is Failed with the reason {REASON}. Processes that "
+        f"are killed on purpose do not count, and a task counts once. Unset: {INTENSITY}.",
+    )
+    period: Duration | None = Field(
+        default=None,
+        description=f"The time of the intensity, in whole seconds. Unset: {PERIOD}s.",
+        json_schema_extra={CEL: [at_least("1s")]},
     )
 
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from millpond_api.v1alpha1.attempts import DeadLetter, Isolation, Leases, Results, Retry, Timeouts
+from millpond_api.v1alpha1.attempts import DeadLetter, Isolation, Leases, Results, Retry, Supervision, Timeouts
 from millpond_api.v1alpha1.common import (
     CEL,
     PRESERVE,
@@ -104,6 +104,9 @@ class WorkerPoolSpec(Model):
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Times after which something is given up.")
     isolation: Isolation = Field(default_factory=Isolation, description="Where handlers run.")
     leases: Leases = Field(default_factory=Leases, description="How long clients may hold slots that they check out.")
+    supervision: Supervision = Field(
+        default_factory=Supervision, description="How many crashes of its child processes a worker survives."
+    )
     results: Results = Field(default_factory=Results, description="Where results are kept, and in which codecs.")
     rate_limit: RateLimit | None = Field(default=None, description="How many tasks may start in a time.")
     concurrency_limits: ConcurrencyLimits | None = Field(

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from millpond_api import ANNOTATION_RESTART, LABEL_BUSY, LABEL_VERSION, UNVERSIONED
+from millpond_api.supervision import pod as supervised
 
 CONTAINER = "worker"
 
@@ -107,11 +108,15 @@ def _ended(state: dict[str, Any], last: dict[str, Any], status: dict[str, Any]) 
         return Ended(status["reason"], code or 137, (terminated or {}).get("finishedAt", ""), status.get("message", ""))
     if not terminated:
         return None
-    code = int(terminated.get("exitCode", 0))
-    reason = terminated.get("reason") or "Error"
-    if reason == "Error" and code == 137:
-        reason = "Killed"
+    code, reason = int(terminated.get("exitCode", 0)), _exit_reason(terminated)
     return Ended(reason, code, terminated.get("finishedAt") or "", _exit_text(reason, code, terminated.get("message")))
+
+
+def _exit_reason(terminated: dict[str, Any]) -> str:
+    """The kubelet's word, or a better one for what it only calls an error."""
+    reason = terminated.get("reason") or "Error"
+    named = {137: "Killed", supervised.EXIT_CODE: supervised.REASON}
+    return named.get(int(terminated.get("exitCode", 0)), reason) if reason == "Error" else reason
 
 
 def _exit_text(reason: str, code: int, message: str | None) -> str:
@@ -119,6 +124,9 @@ def _exit_text(reason: str, code: int, message: str | None) -> str:
         return "the container used more memory than its limit and was killed: raise resources.limits.memory"
     if reason == "Killed":
         return "the container's process was killed by SIGKILL (exit code 137)"
+    if reason == supervised.REASON:
+        said = message or "more of its child processes crashed than spec.supervision allows; see kubectl logs"
+        return f"exit code {code}: {said}"
     return message or f"the container ended with exit code {code}"
 
 
@@ -131,7 +139,7 @@ def _trouble(
         said = waiting.get("message", "")
         if reason == "CrashLoopBackOff" and last.get("terminated"):
             ended = last["terminated"]
-            said = f"last exit code {ended.get('exitCode')} ({ended.get('reason')}); {said}"
+            said = f"last exit code {ended.get('exitCode')} ({_exit_reason(ended)}); {said}"
         hint = _HINTS.get(reason, "see kubectl describe pod")
         return reason, f"{said or 'the kubelet gives no message'} ({hint})"
     scheduled = conditions.get("PodScheduled", {})

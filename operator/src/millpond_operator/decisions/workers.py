@@ -101,6 +101,10 @@ def decide_state(memory: WorkerMemory, before: WorkerStatus | None, now: float) 
         if was in WORKER_ENDED and pod.ended and not pod.running and before:
             return Verdict(was, before.reason, before.message, pod.ended)
         return _starting(pod)
+    if beat.state == WorkerState.FAILED:
+        # Its last beat: the kubelet will say the same, with the exit code.
+        said = next((event for event in reversed(memory.events) if event.state == beat.state), None)
+        return Verdict(beat.state, said.reason if said else "", said.message if said else "")
     if now - memory.heard > LOST_AFTER and beat.state != WorkerState.STOPPED:
         return _lost(now - memory.heard)
     reason = memory.retired if beat.state in (WorkerState.DRAINING, WorkerState.STOPPED) else ""
@@ -115,11 +119,11 @@ def _lost(seconds: float) -> Verdict:
 def _remote(memory: WorkerMemory, before: WorkerStatus | None, now: float) -> Verdict:
     """What a worker outside the cluster says itself; nobody else knows how it is."""
     beat = memory.beat
-    said = next((event for event in reversed(memory.events) if event.state == WorkerState.STOPPED), None)
-    if beat is not None and beat.state == WorkerState.STOPPED:
-        known = before if before and before.state == WorkerState.STOPPED else None
+    said = next((event for event in reversed(memory.events) if event.state in WORKER_ENDED), None)
+    if beat is not None and beat.state in WORKER_ENDED:
+        known = before if before and before.state == beat.state else None
         reason = said.reason if said else known.reason if known else "Terminated"
-        return Verdict(WorkerState.STOPPED, reason, said.message if said else known.message if known else "")
+        return Verdict(beat.state, reason, said.message if said else known.message if known else "")
     if memory.gone:
         text = f"no heartbeat for {GONE_AFTER:.0f} s: it counts as gone, and comes back as new"
         return Verdict(WorkerState.STOPPED, "Gone", text)
@@ -208,7 +212,7 @@ def _transitions(
 
 
 def _append(steps: list[WorkerTransition], step: WorkerTransition, ended: Ended | None) -> None:
-    """Add a step, unless the worker is in that state already.
+    """Add a step, unless the worker is in that state already: then it may say why, if nobody did.
 
     Steps that nobody saw are filled in by the shortest way through the state machine: a kubelet restarts a container
     faster than it tells that it ended, and a worker's own word may be lost or late. Flips between Idle, Busy and Leased
@@ -216,6 +220,8 @@ def _append(steps: list[WorkerTransition], step: WorkerTransition, ended: Ended 
     """
     last = steps[-1].state if steps else None
     if last == step.state:
+        if step.state in WORKER_ENDED and not steps[-1].reason:
+            steps[-1] = steps[-1].model_copy(update={"reason": step.reason})
         return
     for state in _way(last, step.state) if last else ():
         reason = ended.reason if ended and state in WORKER_ENDED else "NotSeen"

@@ -127,7 +127,7 @@ class WorkerController:
             return
         memory.beat, memory.silence = beat, Silence.NONE
         if memory.pod is None and beat.remote:
-            memory.host, memory.gone = beat.remote, beat.state == WorkerState.STOPPED
+            memory.host, memory.gone = beat.remote, beat.state in WORKER_ENDED
         self.world.touch(pool)
         final = beat.state in FINAL and (was is None or was.state != beat.state)
         self.queue.add_after(key, SOON if final else self._gather())
@@ -198,7 +198,7 @@ class WorkerController:
         for reason, message in decide_news(status, before, memory.events):
             self.world.tell(body, "Worker", reason, message, warning=True)
         # The steps that they tell are in the status now; a goodbye still says how the worker ended.
-        memory.events = [event for event in memory.events[-1:] if event.state == WorkerState.STOPPED]
+        memory.events = [event for event in memory.events[-1:] if event.state in WORKER_ENDED]
         self._put(key, body, status)
         if crash := read_crash(key.name, memory, status):
             for tell in self.on_crash:

@@ -42,11 +42,19 @@ def make_variables(key: PoolKey, spec: WorkerPoolSpec, address: dict[str, str], 
         "MILLPOND_GRACE": f"{parse_duration(spec.shutdown.grace_period):g}",
         **({"MILLPOND_HTTP_PORT": str(http_port)} if http_port else {}),
         **_isolation(spec),
+        **_supervision(spec),
         **_results(spec),
         **_dead_letter(spec),
         **_leases(spec),
         **_limits(spec),
     }
+
+
+def _supervision(spec: WorkerPoolSpec) -> dict[str, str]:
+    """As below."""
+    intensity, period = spec.supervision.intensity, spec.supervision.period
+    said = {} if intensity is None else {"MILLPOND_RESTART_INTENSITY": str(intensity)}
+    return said | ({"MILLPOND_RESTART_PERIOD": f"{parse_duration(period):.0f}"} if period else {})
 
 
 def _results(spec: WorkerPoolSpec) -> dict[str, str]:

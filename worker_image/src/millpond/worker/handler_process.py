@@ -62,7 +62,8 @@ class Parts:
 class HandlerProcess:
     """One child. `closed` and `close` are what a pool expects of its members."""
 
-    def __init__(self, parts: Parts, threads: Executor) -> None:
+    def __init__(self, slot: str, parts: Parts, threads: Executor) -> None:
+        self.slot = slot
         self.process, self.connection, self.stacks = parts.process, parts.connection, parts.stacks
         self._threads, self._loop = threads, asyncio.get_running_loop()
         self.closed: asyncio.Future[Death] = self._loop.create_future()

@@ -96,11 +96,12 @@ class ProcessExecutor:
             self._finish(run.job, make_ended(error))
             return
         run.task = None
-        try:
-            ended = await self._attend(run, found)
-        finally:
-            self._pool.dismiss(found) if self._is_worn(found) else self._pool.checkin(found)
+        ended = await self._attend(run, found)
+        self._pool.dismiss(found) if self._is_worn(found) else self._pool.checkin(found)
         self._finish(run.job, ended)
+        if found.closed.done():
+            # Now that the attempt has its end: if this was one crash too many, what still runs is given back.
+            self._report(found)
 
     async def _attend(self, run: "_ProcessRun", found: HandlerProcess) -> Ended:
         found.task = run.job.envelope.id
@@ -131,17 +132,17 @@ class ProcessExecutor:
             self._supervision.crashed(slot, f"a handler's process could not be started: {error!r}")
             raise
         self._server_lost = False
-        made = HandlerProcess(parts, self._threads)
-        made.closed.add_done_callback(lambda _: self._on_end(slot, made))
+        made = HandlerProcess(slot, parts, self._threads)
+        made.closed.add_done_callback(lambda _: None if made.task else self._report(made))
         return made
 
-    def _on_end(self, slot: str, ended: HandlerProcess) -> None:
+    def _report(self, ended: HandlerProcess) -> None:
         """Whether the supervisor has to know: not of an end that we wanted, and of the server's once."""
         death = ended.closed.result()
         if death.wanted or death.orphaned:
-            self._vacant.put_nowait(slot)
+            self._vacant.put_nowait(ended.slot)
         else:
-            self._supervision.crashed(slot, _blame(death, ended.task), ended.task)
+            self._supervision.crashed(ended.slot, _blame(death, ended.task), ended.task)
         if death.orphaned and not self._server_lost:
             self._server_lost = True
             self._supervision.crashed(SERVER, "the server that handlers' processes are forked from has ended")
