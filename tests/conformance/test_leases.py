@@ -15,6 +15,7 @@ from millpond import (
     StaleLease,
 )
 from millpond.asking import Question, ask_worker
+from millpond.worker import errand
 from millpond_api import subjects
 from millpond_api.leases import RENEW, LeaseAnswer, LeaseAsk
 
@@ -267,6 +268,26 @@ async def test_a_call_past_its_timeout_is_stopped_and_the_next_one_runs(bed: Bed
             await worker.call("sleep", timeout=0.3)
         assert await worker.call("count") == 1
         assert stopped == ["sleep"]
+
+
+async def test_a_call_that_does_not_listen_is_given_up_and_the_next_one_runs(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errand, "STOP_GRACE", 0.3)
+    counting(bed)
+    gate = bed.gate()
+
+    @bed.app.task("deaf")
+    def deaf() -> None:
+        gate.pass_through_sync("deaf")
+
+    await bed.start_worker("w1", **SHORT)
+    async with bed.client.checkout("mill", timeout=START) as worker:
+        with pytest.raises(CallTimeout):
+            await worker.call("deaf", timeout=0.3)
+        assert await worker.call("count") == 1
+    gate.open()
+    await bed.is_empty()
 
 
 async def test_hooks_open_and_close_what_the_calls_of_a_lease_share(bed: Bed) -> None:

@@ -380,12 +380,14 @@ async def _finish(work: Awaitable[None]) -> None:
 
 
 async def choose_class(client: "Client", pool: str) -> str:
-    """The pool's class for leases, if it has one."""
-    try:
-        await client.check_class(pool, LEASE_CLASS)
-    except PriorityNotFound:
-        return "default"
-    return LEASE_CLASS
+    """The pool's class for leases, if it has one; asked once: who waits in `default` is served all the same."""
+    if pool not in client.lease_classes:
+        try:
+            await client.check_class(pool, LEASE_CLASS)
+            client.lease_classes[pool] = LEASE_CLASS
+        except PriorityNotFound:
+            client.lease_classes[pool] = "default"
+    return client.lease_classes[pool]
 
 
 def make_owner(given: str | None) -> str:

@@ -74,6 +74,8 @@ class Client:
         self._sender = Sender(transport, namespace, self.check_open)
         self._catalogues = Catalogues(transport, namespace)
         self._closed = False
+        self.lease_classes: dict[str, str] = {}
+        """The classes in which leases wait, by pool, as far as they were looked up."""
 
     @classmethod
     @contextlib.asynccontextmanager
