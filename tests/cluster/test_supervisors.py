@@ -3,12 +3,14 @@
 No node is there: the kubelet's part is played by writing pods' statuses, as it would after a container ended.
 """
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
 import pytest
-from millpond_api import ANNOTATION_RESET, API_VERSION, LABEL_POOL
+from millpond_api import ANNOTATION_RESET, ANNOTATION_RESTART, API_VERSION, LABEL_POOL
 from millpond_api.supervision import Child, Ended, Exit, Flags
 from millpond_api.supervision import Supervisor as Machine
 
@@ -55,9 +57,9 @@ def pod_of(works: Works, pool: str, after: Body | None = None) -> Body:
             if body["metadata"]["labels"].get(LABEL_POOL) == pool and "deletionTimestamp" not in body["metadata"]
         ]
         names = [pod["metadata"]["name"] for pod in pods]
-        assert len(pods) == 1, names
-        assert after is None or names != [after["metadata"]["name"]], names
-        return pods[0]
+        new = [pod for pod in pods if after is None or pod["metadata"]["name"] != after["metadata"]["name"]]
+        assert len(new) == 1, names
+        return new[0]
 
     return eventually_sync(look, LONG, f"the pod of {pool}", LOOK)
 
@@ -74,7 +76,7 @@ def tell(works: Works, pod: Body, **container: Any) -> None:
 def start(works: Works, pool: str, after: Body | None = None) -> Body:
     """The pool's pod runs and is ready: a worker process in its place says so itself."""
     pod = pod_of(works, pool, after)
-    works.start_worker_of_pod(pool)
+    works.start_worker_of_pod(pool, pod)
     name = pod["metadata"]["name"]
 
     def is_idle() -> bool:
@@ -91,6 +93,13 @@ def crash(works: Works, pod: Body, number: int, reason: str = "Error", code: int
     ended = {"exitCode": code, "reason": reason, "finishedAt": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
     tell(works, pod, state={"terminated": ended}, restartCount=number - 1)
     tell(works, pod, state={"running": {}}, lastState={"terminated": ended}, restartCount=number)
+
+
+def say(works: Works, *words: str) -> str:
+    """What the `millpond` command prints."""
+    target = ("--kubeconfig", str(works.kube.kubeconfig), "--namespace", works.namespace)
+    command = [sys.executable, "-m", "millpond_cli.main", *words, *target]
+    return subprocess.run(command, capture_output=True, text=True, timeout=LONG, check=True).stdout
 
 
 def crash_next(works: Works, pool: str) -> None:
@@ -207,3 +216,62 @@ def test_what_otp_refuses_is_refused_by_the_schema_in_a_sentence(works: Works, s
     children = spec.pop("children", [{"workerPool": "a"}])
     with pytest.raises(Refused, match=sentence):
         supervise(works, "me", *children, **spec)
+
+
+def test_a_leader_killed_amid_a_restart_of_siblings_leaves_it_to_the_next(own_works: Works) -> None:
+    works, a, b = own_works, "first", "second"
+    operator = works.start_operator()
+    for name in (a, b):
+        works.make_pool(name, scaling=ONE)
+    pods = {name: start(works, name) for name in (a, b)}
+    supervise(works, "boss", {"workerPool": a}, {"workerPool": b}, strategy="OneForAll", intensity=3, period="2h")
+    reaches(works, "boss", "Running", childrenRunning="2/2")
+    crash_next(works, a)
+    reaches(works, "boss", "Restarting", restarts=1)
+
+    def token() -> str:
+        return str(works.kube.get("workerpools", b)["metadata"].get("annotations", {}).get(ANNOTATION_RESTART, ""))
+
+    first = eventually_sync(token, LONG, "the restart of the sibling", LOOK)
+    works.kill_leader(operator)
+    works.start_operator("operator-b")
+    eventually_sync(lambda: len(works.kube.deployments(b)) == 2, LONG, "the sibling's new version", LOOK)
+    start(works, b, pods[b])
+    status = reaches(works, "boss", "Running", restarts=1, childrenRunning="2/2")
+    assert token() == first, "it was restarted once"
+    assert works.kube.get("workerpools", a)["metadata"].get("annotations") is None, "Kubernetes restarts what crashed"
+    assert [entry["child"] for entry in status["lastRestarts"]] == [f"workerPool/{a}"]
+    eventually_sync(lambda: len(works.kube.deployments(b)) == 1, LONG, "the new version alone", LOOK)
+    (made,) = works.kube.deployments(b)
+    assert made["metadata"]["annotations"][ANNOTATION_RESTART] == first
+
+
+def test_a_killed_pool_is_held_at_zero_until_its_supervisor_is_deleted(works: Works, pool: str) -> None:
+    works.make_pool(pool, scaling=ONE)
+    # Nobody runs in this pod: no drain is ever answered.
+    tell(works, pod_of(works, pool), state={"running": {}})
+    supervise(works, pool, {"workerPool": pool, "shutdown": "BrutalKill"}, intensity=0)
+    reaches(works, pool, "Running")
+    crash_next(works, pool)
+    reaches(works, pool, "Degraded", childrenRunning="0/1")
+    is_paused(works, pool, pool)
+    assert f"paused by supervisor {pool}: 1 restart within 5m is more than intensity 0" in say(works, "explain", pool)
+    tree = say(works, "tree", pool)
+    assert "Degraded" in tree
+    assert f"workerPool/{pool}: OOMKilled (worker " in tree
+    works.kube.delete("supervisors", pool)
+    works.scales_to(pool, 1)
+
+
+def test_children_that_are_missing_or_another_s_are_told_and_come_when_they_can(works: Works, pool: str) -> None:
+    supervise(works, f"{pool}-one", {"workerPool": pool})
+    status = reaches(works, f"{pool}-one", "Running", reason="ChildMissing", childrenRunning="0/1")
+    assert children_of(status) == {f"workerPool/{pool}": "Missing"}
+    works.make_pool(pool)
+    reaches(works, f"{pool}-one", "Running", reason="", childrenRunning="1/1")
+    # Creation has whole seconds, and of the same second the name decides.
+    supervise(works, f"{pool}-two", {"workerPool": pool})
+    status = reaches(works, f"{pool}-two", "Running", reason="ChildRefused", childrenRunning="0/1")
+    assert "is a child of supervisor" in status["children"][0]["message"]
+    works.kube.delete("supervisors", f"{pool}-one")
+    reaches(works, f"{pool}-two", "Running", reason="", childrenRunning="1/1")

@@ -136,15 +136,16 @@ class Works:
         }
         return self.spawn(f"{pool}-{name}", "millpond.worker", ROOT, make_environment(known | settings))
 
-    def start_worker_of_pod(self, pool: str, **settings: Any) -> Process:
-        """A worker in the place of the pool's one pod, which no node runs: its name, and what the operator tells it."""
+    def start_worker_of_pod(self, pool: str, pod: Body | None = None, **settings: Any) -> Process:
+        """A worker in the place of a pod that no node runs (the pool's only one, if none is given): its name, and what
+        the operator tells it."""
 
         def look() -> Body:
             pods = [body for body in self.kube.list("pods") if body["metadata"]["labels"].get(LABEL_POOL) == pool]
             assert len(pods) == 1, pods
             return pods[0]
 
-        pod = eventually_sync(look, LONG, f"the pod of {pool}", LOOK)
+        pod = pod or eventually_sync(look, LONG, f"the pod of {pool}", LOOK)
         container = next(one for one in pod["spec"]["containers"] if one["name"] == "worker")
         told = {one["name"]: one["value"] for one in container["env"] if "value" in one}
         name = pod["metadata"]["name"]

@@ -136,7 +136,8 @@ def say_end(node: Node) -> str:
     who = f"; the last was {last.child}{f' ({last.reason})' if last.reason else ''}" if last else ""
     if node.machine.ending is End.INTENSITY:
         count, period = len(node.machine.restarts), format_duration(node.flags.period)
-        return f"{count} restarts within {period} are more than intensity {node.flags.intensity}{who}"
+        said = f"1 restart within {period} is" if count == 1 else f"{count} restarts within {period} are"
+        return f"{said} more than intensity {node.flags.intensity}{who}"
     if node.machine.ending is End.SIGNIFICANT:
         return f"a significant child ended{who}"
     if node.machine.ending is End.START_FAILED:

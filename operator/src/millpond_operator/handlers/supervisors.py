@@ -12,7 +12,7 @@ from collections import defaultdict
 
 import structlog
 from millpond_api import ANNOTATION_RESET, ANNOTATION_RESTART
-from millpond_api.v1alpha1 import SupervisorSpec, SupervisorStatus, WorkerStatus
+from millpond_api.v1alpha1 import SupervisorSpec, SupervisorStatus, WorkerPoolSpec, WorkerStatus
 
 from millpond_operator.cluster.api import ApiError, path
 from millpond_operator.cluster.cache import Body, Key
@@ -171,15 +171,14 @@ class SupervisorController:
 
 def see_pool(world: World, key: PoolKey) -> PoolView:
     """The pool as its supervisor sees it."""
-    spec, memory, rollout = world.spec(key), world.memory[key], world.rollout_of(key)
+    spec = world.spec(key)
     if spec is None:
         return PoolView()
+    memory, rollout = world.memory[key], world.rollout_of(key)
     crowd, asked = world.crowd(key), world.workers_asked(key) or 0
-    least = min(spec.scaling.min_workers, spec.scaling.max_workers)
-    target = memory.order.target if memory.order else 0
     version = world.versions.of(key).get(memory.version)
     return PoolView(
-        wanted=spec.replicas if spec.replicas is not None else max(asked, least, target),
+        wanted=_wanted(spec, max(asked, memory.order.target if memory.order else 0)),
         ready=crowd.ready_of.get(memory.version, 0),
         there=max(world.versions.total(key), sum(1 for _ in world.workers_of(key))),
         token=version.restarted if version else "",
@@ -187,6 +186,15 @@ def see_pool(world: World, key: PoolKey) -> PoolView:
         since=rollout.since.timestamp() if rollout.since else 0.0,
         message=rollout.message,
     )
+
+
+def _wanted(spec: WorkerPoolSpec, asked: int) -> int:
+    """Workers that the pool is to have; one that nobody may add workers to is waited for with those that it has."""
+    if spec.replicas is not None:
+        return spec.replicas
+    if spec.scaling.mode == "Shadow" or spec.scaling.pause in ("All", "Up"):
+        return asked
+    return max(asked, min(spec.scaling.min_workers, spec.scaling.max_workers))
 
 
 def _read(body: Body) -> Declared:
