@@ -76,7 +76,8 @@ def test_rollout_under_tasks_far_longer_than_the_grace_period_interrupts_none(st
 
 def test_a_second_rollout_during_the_first_interrupts_none(stage: Stage) -> None:
     coloured_pool(stage, 2)
-    first = stage.submit("environment", *(["COLOUR", LONG] for _ in range(2)), prefix="first")
+    # Long enough for a green worker to be there before them, on a slow machine too.
+    first = stage.submit("environment", *(["COLOUR", 2 * LONG] for _ in range(2)), prefix="first")
     stage.wait_running(first)
     paint(stage, "green")
     second = stage.submit("environment", ["COLOUR", LONG], prefix="second")

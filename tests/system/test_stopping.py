@@ -72,7 +72,7 @@ def test_rollout_of_a_changed_pool_while_tasks_run_interrupts_and_loses_none(sta
     )
     stage.wait_ready(2)
     old = {pod["metadata"]["name"] for pod in stage.pods()}
-    names = stage.submit("environment", *(["COLOUR", 3.0] for _ in range(10)))
+    names = stage.submit("environment", *(["COLOUR", 3.0] for _ in range(20)))
     stage.wait(lambda: stage.phases()["Running"] == 2, "two busy workers")
     stage.kube.patch("workerpools", "work", {"spec": {"env": [{"name": "COLOUR", "value": "green"}]}})
     tasks = stage.wait_ended(names)
