@@ -17,7 +17,6 @@ from millpond_api.retry import RetryPolicy
 
 from millpond.access import Access, AccessError
 from millpond.app import App
-from millpond.checkout import LeasedWorker
 from millpond.client import Client
 from millpond.context import Context, current
 from millpond.errors import (
@@ -57,6 +56,7 @@ from millpond.errors import (
 )
 from millpond.gathering import as_completed, gather
 from millpond.handle import TaskHandle, TaskStatus
+from millpond.leased import LeasedWorker
 from millpond.letters import DeadLetter, LetterFilter
 from millpond.submission import Options
 from millpond.unique import Unique

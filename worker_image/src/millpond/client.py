@@ -21,13 +21,14 @@ from millpond_api.events import utc_now
 
 from millpond.access import Access
 from millpond.catalogues import Catalogues
-from millpond.checkout import LeasedWorker, Wish, check_out
+from millpond.checkout import Wish, check_out
 from millpond.codecs import check_codec, has_codec, missing
 from millpond.codecs.zstd import has_zstd
 from millpond.dead import DeadLetters
 from millpond.errors import MillpondError, NotConnected, QueueFull
 from millpond.gathering import IN_FLIGHT, Window, map_results
 from millpond.handle import TaskHandle, broker_errors
+from millpond.leased import LeasedWorker
 from millpond.packing import Habits, pack_arguments
 from millpond.sending import Sender
 from millpond.submission import Options, Submission, check_options, class_of, make_batches, make_submission

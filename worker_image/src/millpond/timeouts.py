@@ -10,6 +10,9 @@ from millpond_api.envelope import Envelope
 from millpond.registry import Handler, Isolation
 from millpond.settings import Settings
 
+STOP_GRACE = 5.0
+"""Seconds that what runs has to end when it is asked to, before it is ended by force."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

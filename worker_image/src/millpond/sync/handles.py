@@ -11,11 +11,11 @@ from millpond_api.events import LossNote, TaskEvent
 from millpond import client as asynchronous
 from millpond import gathering
 from millpond.bridge import Bridge, get_bridge
-from millpond.checkout import LeasedWorker as AsyncLeasedWorker
 from millpond.dead import DeadLetters as AsyncDead
 from millpond.dead import Redriven
 from millpond.handle import TaskHandle as AsyncHandle
 from millpond.handle import TaskStatus
+from millpond.leased import LeasedWorker as AsyncLeasedWorker
 from millpond.letters import EVERY, DeadLetter, LetterFilter
 from millpond.progress import Progress
 from millpond.spans import Span

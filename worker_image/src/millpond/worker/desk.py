@@ -8,11 +8,14 @@ nothing: `tenancy` answers for its lease, and what is not here is refused as sta
 import asyncio
 
 import pydantic
+import structlog
 from millpond_api.envelope import Envelope, MalformedTask, parse_envelope
 from millpond_api.leases import CALL, CHECK_IN, DROP, LEASE_HANDLER, REFUSED, RENEW, STALE, LeaseAnswer, LeaseAsk
+from millpond_api.lifecycle import TaskState
 from millpond_api.subjects import HEADER_ENVELOPE, HEADER_LEASE
 
 from millpond.leasing import find_refusal
+from millpond.outcomes import Ended, Verdict
 from millpond.pausing import happens
 from millpond.registry import read_handler
 from millpond.transport import Message
@@ -55,10 +58,17 @@ class Desk:
         tenancy = job.run = self._here[lease] = Tenancy(self._shop, job)
         life = asyncio.create_task(tenancy.live(), name=f"lease {lease}")
         self._lives.add(life)
-        life.add_done_callback(self._lives.discard)
+        life.add_done_callback(lambda ended: self._on_end(job, ended))
         if lease in self._expected:
             self._expected[lease].set()
         return tenancy
+
+    def _on_end(self, job: Job, life: "asyncio.Task[None]") -> None:
+        self._lives.discard(life)
+        if not life.cancelled() and (error := life.exception()):
+            # A mistake of ours: without a word of its end the slot would be taken for ever.
+            structlog.get_logger("millpond.worker").error("a lease broke off", lease=job.envelope.id, exc_info=error)
+            job.done(Ended(verdict=Verdict(TaskState.CANCELLED, "Broken", f"{type(error).__name__}: {error}")))
 
     def forget(self, lease: str) -> None:
         """Its message is dealt with."""

@@ -16,13 +16,10 @@ from millpond.errors import LeaseLost
 from millpond.outcomes import Ended, make_ended
 from millpond.packing import Wrap
 from millpond.registry import Handler
-from millpond.timeouts import NONE, Limits
+from millpond.timeouts import NONE, STOP_GRACE, Limits
 from millpond.worker.calling import Job
 from millpond.worker.executors import Executors
 from millpond.worker.watch import Hooks, Watch
-
-STOP_GRACE = 5.0
-"""Seconds to end in when it is asked to, before force."""
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,12 @@ from millpond_api.lifecycle import TaskState
 from millpond.outcomes import Ended
 from millpond.packing import Wrap
 from millpond.registry import Handler
-from millpond.timeouts import NONE, choose_limits
+from millpond.timeouts import NONE, STOP_GRACE, choose_limits
 from millpond.worker.board import Running
 from millpond.worker.calling import Job
 from millpond.worker.desk import LEASE
 from millpond.worker.shop import Shop
 from millpond.worker.watch import Hooks, Watch
-
-STOP_GRACE = 5.0
-"""Seconds that a handler in a process has to end when it is asked to; then the process is killed."""
 
 
 class Execution:
