@@ -129,10 +129,78 @@ async def child_task(ctx: Context, pool: str) -> Any:
     return await handle.result(timeout=60)
 
 
+async def talk_async(ctx: Context) -> list[Any]:
+    """Adds up what it is sent until "end", says how far it is, and keeps it for the next attempt."""
+    total = await ctx.resume(default=0)
+    begun = total
+    ctx.query("total")(lambda: [total, os.getpid()])
+    async for one in ctx.signals:
+        if one.name == "end":
+            await ctx.tell("TalkEnded", f"total {total}")
+            return [begun, total]
+        total += one.payload
+        await ctx.checkpoint(total)
+        ctx.progress(f"at {total}")
+    raise AssertionError("signals never end")
+
+
+def talk(ctx: Context) -> list[Any]:
+    """The same as a plain function."""
+    total = ctx.resume(default=0).result(timeout=60)
+    begun = total
+    ctx.query("total")(lambda: [total, os.getpid()])
+    for one in ctx.signals:
+        if one.name == "end":
+            ctx.tell("TalkEnded", f"total {total}").result(timeout=60)
+            return [begun, total]
+        total += one.payload
+        ctx.checkpoint(total).result(timeout=60)
+        ctx.progress(f"at {total}")
+    raise AssertionError("signals never end")
+
+
+def stubborn_gate(ctx: Context, directory: str) -> str:
+    """Hears neither soft timeouts nor cancellations; says that it runs."""
+    (Path(directory) / "runs").touch()
+    return stubborn(600)
+
+
+async def stubborn_gate_async(ctx: Context, directory: str) -> str:
+    (Path(directory) / "runs").touch()
+    return await stubborn_async(600)
+
+
+async def blocking_gate_async(ctx: Context, directory: str) -> str:
+    (Path(directory) / "runs").touch()
+    return await blocking_async(600)
+
+
+async def recycle(ctx: Context) -> None:
+    await ctx.recycle("the cache has grown too large")
+
+
+app.task("recycle", retry=ONCE)(recycle)
+TALKS_AGAIN = RetryPolicy(max_attempts=3, initial=0.05, jitter=0.0)
+for name, talker, place in (
+    ("inline.talk", talk_async, "inline"),
+    ("thread.talk", talk, "thread"),
+    ("thread.talk-async", talk_async, "thread"),
+    ("process.talk", talk, "process"),
+    ("process.talk-async", talk_async, "process"),
+):
+    app.task(name, isolation=place, retry=TALKS_AGAIN)(talker)  # type: ignore[arg-type]
 for place in ("inline", "thread", "process"):
-    for function in (softly_async, stubborn_async, blocking_async, whoami_async, child_task):
+    for function in (
+        softly_async,
+        stubborn_async,
+        blocking_async,
+        whoami_async,
+        child_task,
+        stubborn_gate_async,
+        blocking_gate_async,
+    ):
         name = f"{place}.{function.__name__.replace('_', '-')}"
         app.task(name, isolation=place, retry=ONCE)(function)  # type: ignore[arg-type]
 for place in ("thread", "process"):
-    for plain in (softly, asleep, stubborn, hold_gil, crash, whoami, heed):
+    for plain in (softly, asleep, stubborn, hold_gil, crash, whoami, heed, stubborn_gate):
         app.task(f"{place}.{plain.__name__.replace('_', '-')}", isolation=place, retry=ONCE)(plain)  # type: ignore[arg-type]

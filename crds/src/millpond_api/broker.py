@@ -7,7 +7,7 @@ The operator applies these; the worker and the client only use what is there. Sh
 from dataclasses import dataclass
 from typing import Any
 
-from millpond_api import fairness, subjects
+from millpond_api import fairness, messages, subjects
 
 NANOSECONDS = 1_000_000_000
 DUPLICATE_WINDOW = 120.0
@@ -153,6 +153,32 @@ def parked_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
     )
 
 
+def signals_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
+    """Signals to tasks, in order, each pushed to the worker that listens. A task with too many is refused more."""
+    return _shared_stream(
+        subjects.STREAM_SIGNALS,
+        ["mp.signals.>"],
+        (storage, replicas),
+        discard="new",
+        discard_new_per_subject=True,
+        max_msgs_per_subject=messages.SIGNALS_PER_TASK,
+        max_age=_nanoseconds(messages.SIGNAL_AGE),
+        duplicate_window=_nanoseconds(DUPLICATE_WINDOW),
+        republish={"src": "mp.signals.>", "dest": "mp.signalled.>"},
+    )
+
+
+def checkpoints_stream(storage: str = "file", replicas: int = 1) -> dict[str, Any]:
+    """The last checkpoint of each task that makes any, changed by compare-and-set."""
+    return _shared_stream(
+        subjects.STREAM_CHECKPOINTS,
+        ["mp.checkpoints.>"],
+        (storage, replicas),
+        max_msgs_per_subject=1,
+        max_age=_nanoseconds(messages.CHECKPOINT_AGE),
+    )
+
+
 def shared_streams(storage: str = "file", replicas: int = 1) -> tuple[dict[str, Any], ...]:
     """What all pools share, in the order in which it is made."""
     makers = (
@@ -165,6 +191,8 @@ def shared_streams(storage: str = "file", replicas: int = 1) -> tuple[dict[str, 
         settings_stream,
         limits_stream,
         parked_stream,
+        signals_stream,
+        checkpoints_stream,
         objects_stream,
     )
     return tuple(make(storage, replicas) for make in makers)

@@ -24,6 +24,8 @@ STREAM_CATALOGUE = "MILLPOND_CATALOGUE"
 STREAM_LIMITS = "MILLPOND_LIMITS"
 STREAM_PARKED = "MILLPOND_PARKED"
 STREAM_SETTINGS = "MILLPOND_SETTINGS"
+STREAM_SIGNALS = "MILLPOND_SIGNALS"
+STREAM_CHECKPOINTS = "MILLPOND_CHECKPOINTS"
 
 HEADER_ENVELOPE = "Mp-Envelope"
 """The envelope as one compact JSON object (see `envelope`); the message body is the payload."""
@@ -241,6 +243,29 @@ def limit(namespace: str, pool: str, kind: str, key: str) -> str:
 def parked(namespace: str, pool: str, key: str) -> str:
     """Where the tasks of a concurrency key wait for a place, first come first served."""
     return f"mp.parked.{namespace}.{pool}.{digest(key)}"
+
+
+def signals(namespace: str, pool: str, task_id: str) -> str:
+    """A task's signals, in order."""
+    return f"mp.signals.{namespace}.{pool}.{check_token(task_id, 'task id')}"
+
+
+def signalled(signal_subject: str) -> str:
+    """Where MILLPOND_SIGNALS republishes a signal once it is stored (see `feed` for why one listens there)."""
+    return "mp.signalled." + signal_subject.removeprefix("mp.signals.")
+
+
+def checkpoint(namespace: str, pool: str, task_id: str) -> str:
+    """The one message that is a task's last checkpoint: its last sequence is the lock (compare-and-set)."""
+    return f"mp.checkpoints.{namespace}.{pool}.{check_token(task_id, 'task id')}"
+
+
+def conversations(namespace: str, pool: str) -> dict[str, str]:
+    """By stream: what all tasks of a pool have left of signals and checkpoints."""
+    return {
+        STREAM_SIGNALS: f"mp.signals.{namespace}.{pool}.*",
+        STREAM_CHECKPOINTS: f"mp.checkpoints.{namespace}.{pool}.*",
+    }
 
 
 def digest(key: str) -> str:

@@ -28,12 +28,16 @@ TRIES = 3
 
 @dataclass(frozen=True)
 class Question(Generic[A]):
-    """One request: the verb, its body, what answers it and the seconds that may take."""
+    """One request: the verb, its body, what answers it and the seconds that may take.
+
+    `codes` are those of answers that say no and that the asker reads himself.
+    """
 
     verb: str
     ask: Wire
     answer: type[A]
     timeout: float = 5.0
+    codes: tuple[str, ...] = ()
 
 
 async def ask_worker(transport: Transport, worker: Address, question: Question[A]) -> A:
@@ -65,11 +69,13 @@ async def ask_task(handle: "TaskHandle", question: Question[A]) -> A:
             raise lost[1]
         handle.runs_at = ""
         try:
-            answer = await ask_worker(handle.transport, Address(handle.namespace, handle.pool, worker), question)
+            answer = await ask_worker(
+                handle.client.transport, Address(handle.client.namespace, handle.pool, worker), question
+            )
         except WorkerUnreachable as error:
             lost = worker, error
             continue
-        if answer.ok:
+        if answer.ok or answer.code in question.codes:
             handle.runs_at = worker
             return answer
         if answer.code != NOT_RUNNING:

@@ -1,17 +1,30 @@
 """What a handler may know and do about its own attempt.
 
 Owns the view that user code gets; the worker keeps the other end (`Control`) and changes it from its own
-thread. Everything here is cheap: a flag, a string, a logger made on first use. It must do no I/O but in `client`.
+thread. Everything here is cheap: a flag, a string, a logger made on first use, a line to the worker (`talking`) that a
+task which never speaks does not have. It must do no I/O but in `client`.
 """
 
+import re
+import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from millpond_api.messages import CHECKPOINT_BYTES
+
+from millpond.pending import Pending
 
 if TYPE_CHECKING:
     from millpond.client import Client
+    from millpond.inbox import Signals
+    from millpond.talking import Line, Talk, Word
+
+F = TypeVar("F", bound=Callable[..., Any])
+_REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
+_MAKING = threading.Lock()
 
 MAX_PROGRESS = 200
 """Characters of progress kept: it travels in every heartbeat."""
@@ -62,6 +75,8 @@ class Context:
     _logger: Any = None
     lease: Lease | None = None
     """Of a call to a leased worker; None in a task."""
+    _line: "Line | None" = None
+    _talk: "Talk | None" = None
 
     @property
     def logger(self) -> Any:
@@ -88,6 +103,93 @@ class Context:
     async def client(self) -> "Client":
         """A client on the worker's own NATS, connected on first use and shared by all handlers. Do not close it."""
         return await self._connect()
+
+    @property
+    def signals(self) -> "Signals":
+        """What `handle.signal` sends to this task, also before it ran: `async for signal in ctx.signals`."""
+        return self._talking().signals
+
+    @overload
+    def query(self, name: F) -> F: ...
+    @overload
+    def query(self, name: str) -> Callable[[F], F]: ...
+    def query(self, name: F | str) -> F | Callable[[F], F]:
+        """Answer `handle.query(name)` by this function: `@ctx.query`, or `@ctx.query("name")`.
+
+        An async handler's runs in the handler's own event loop, so it sees its state between two awaits; a plain
+        handler's runs on another thread beside it: what both touch must bear that.
+        """
+        if not isinstance(name, str):
+            self._talking().add_query(name.__name__, name)
+            return name
+
+        def register(function: F) -> F:
+            self._talking().add_query(name, function)
+            return function
+
+        return register
+
+    def checkpoint(self, state: Any) -> Pending[None]:
+        """Keep `state` (512 KiB) for the next attempt: `await` it, or `.result()` in a plain function.
+
+        When it returns, the state is stored, and the signals taken so far will not come again. CheckpointRefused when
+        another attempt of the task has gone on from the last checkpoint meanwhile: stop, this one does not count.
+        """
+        talk = self._talking()
+        parcel = talk.parcels.pack("the checkpoint", state, CHECKPOINT_BYTES)
+        return self._ask("checkpoint", (parcel, talk.signals.position()))
+
+    def resume(self, default: Any = None) -> Pending[Any]:
+        """The state of the task's last checkpoint, or `default`: `await` it, or `.result()` in a plain function.
+
+        From now on no earlier attempt that may still run somewhere can write one.
+        """
+        open_parcel = self._talking().parcels.open
+        return self._ask("resume").then(lambda found: default if found is None else open_parcel(found))
+
+    def tell(self, reason: str, message: str = "") -> Pending[bool]:
+        """Have this worker's log of transitions say something: `reason` in CamelCase, as Kubernetes has it.
+
+        False: dropped, because this worker has told too much lately (6 a minute; the log holds 32 entries).
+        """
+        if not _REASON.fullmatch(reason):
+            raise ValueError(f"reason {reason!r} must be one word in CamelCase, such as DiskSlow (64 letters at most)")
+        return self._ask("tell", (reason, message))
+
+    def recycle(self, reason: str) -> Pending[None]:
+        """Ask for this worker to be drained and started afresh: this attempt and the others on it end first."""
+        return self._ask("recycle", reason)
+
+    def _ask(self, verb: str, body: Any = None) -> Pending[Any]:
+        talk = self._talking()
+        return Pending(talk.ask(verb, body), talk.is_over)
+
+    def _talking(self) -> "Talk":
+        """The line to the worker, made when first used."""
+        with _MAKING:
+            if self._talk is None:
+                if self._line is None:
+                    raise RuntimeError(
+                        "this needs a worker that runs the attempt: none does (any more). In tests, run the handler by "
+                        "millpond.testing.Pool"
+                    )
+                # Imported here: it needs the codecs, which a client's start-up does not.
+                from millpond.talking import Talk
+
+                self._talk = Talk(self._line, lambda: self._control.cancelled)
+            return self._talk
+
+    def connect_line(self, line: "Line") -> None:
+        """The worker's: there is a way to it from now on."""
+        self._line = line
+
+    def hear(self, word: "Word") -> None:
+        """The worker's: it says something to the handler."""
+        self._talking().hear(word)
+
+    def part(self) -> None:
+        """The worker's: the attempt is over."""
+        self._line = None
 
 
 CURRENT: ContextVar[Context | None] = ContextVar("millpond_context", default=None)

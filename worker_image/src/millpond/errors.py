@@ -131,6 +131,49 @@ class CallFailed(MillpondError):
         return type(self), (self.handler, self.type, self.message, self.traceback)
 
 
+class TaskEnded(MillpondError):
+    """The task has ended, so a signal would reach nobody. A failed one can be redriven and signalled then."""
+
+
+class SignalsFull(MillpondError):
+    """The task holds as many signals as it may; it has to take some (and say so by a checkpoint) before more come."""
+
+
+class SignalTimeout(MillpondError, TimeoutError):
+    """No such signal has come in time; it may still come."""
+
+
+class UnknownQuery(MillpondError, LookupError):
+    """The running handler answers no query of this name; the text names those that it does."""
+
+
+class QueryFailed(MillpondError):
+    """The handler's query function raised. `type`, `message` and `traceback` are those of its exception."""
+
+    def __init__(self, query: str, type: str, message: str, traceback: str = "") -> None:
+        self.query, self.type, self.message, self.traceback = query, type, message, traceback
+        super().__init__(f"query {query!r} failed with {type}: {message}; the task itself goes on")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str, str]]:
+        return type(self), (self.query, self.type, self.message, self.traceback)
+
+
+class QueryTimeout(MillpondError, TimeoutError):
+    """The handler did not answer in time: its event loop is blocked, or its query function is slow."""
+
+
+class CheckpointRefused(MillpondError):
+    """The checkpoint was not stored: another attempt of the task goes on from the last one, or the broker says no."""
+
+
+class MessageNotSerializable(MillpondError, TypeError):
+    """A signal, a query's answer or a checkpoint has no form in the codec."""
+
+
+class MessageTooLarge(MillpondError, ValueError):
+    """A signal, a query's answer or a checkpoint is larger than it may be."""
+
+
 class NonRetryable(MillpondError):
     """Raise it (or a subclass) in a handler: the task fails at once, however many attempts it has left."""
 

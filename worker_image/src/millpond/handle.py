@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pydantic
 from millpond_api import subjects
@@ -34,14 +34,17 @@ from millpond.errors import (
 )
 from millpond.objects import read_object
 from millpond.packing import Packed, open_result
+from millpond.parcels import Parcels
 from millpond.pausing import happens
 from millpond.progress import Progress, Stream
-from millpond.transport import Message, Publish, Transport
+from millpond.signals import Outbound, send_query, send_signal
+from millpond.transport import Message, Publish
 
 if TYPE_CHECKING:
     from millpond.client import Client
 
 T = TypeVar("T")
+CancelMode = Literal["cooperative", "hard"]
 
 BACKSTOP = (5.0, 10.0)
 """Seconds between reads that nothing pushed (spread, so that a thousand waiters do not read at once). The push itself
@@ -73,7 +76,7 @@ class TaskHandle:
     """One task of a pool. Handles are cheap, hold no connection of their own and may be made again from the id."""
 
     def __init__(self, client: "Client", pool: str, task_id: str) -> None:
-        self._client = client
+        self.client = client
         self.pool = pool
         self.id = subjects.check_token(task_id, "task id")
         self._log = subjects.task_events(client.namespace, subjects.check_token(pool, "pool"), task_id)
@@ -82,14 +85,6 @@ class TaskHandle:
 
     def __repr__(self) -> str:
         return f"TaskHandle(pool={self.pool!r}, id={self.id!r})"
-
-    @property
-    def namespace(self) -> str:
-        return self._client.namespace
-
-    @property
-    def transport(self) -> Transport:
-        return self._client.transport
 
     async def result(self, timeout: float | None = None) -> Any:
         """What the handler returned; raises TaskFailed, TaskCancelled or TaskExpired when it ended otherwise.
@@ -130,7 +125,7 @@ class TaskHandle:
         """The value in it, fetched when it is in the object store; ResultExpired when it is not there any more."""
         body = await self._fetch(parcel) if parcel.object else b64decode(parcel.data)
         try:
-            return open_result(Packed(body, parcel.codec, parcel.zip, parcel.size), self._client.habits)
+            return open_result(Packed(body, parcel.codec, parcel.zip, parcel.size), self.client.habits)
         except ValueError as error:
             raise BrokerRefused(
                 f"the result of task {self.id} cannot be read ({error}): was it written by hand?"
@@ -138,8 +133,8 @@ class TaskHandle:
 
     async def _fetch(self, parcel: Parcel) -> bytes:
         """The stored result."""
-        where = (self._client.namespace, self.pool)
-        body = await self._insist(lambda: read_object(self._client.transport, where, parcel.object, parcel.stored))
+        where = (self.client.namespace, self.pool)
+        body = await self._insist(lambda: read_object(self.client.transport, where, parcel.object, parcel.stored))
         if body is None:
             until = f" (until {parcel.expires:%Y-%m-%dT%H:%M:%SZ})" if parcel.expires else ""
             raise ResultExpired(
@@ -151,19 +146,19 @@ class TaskHandle:
     async def _insist(self, read: Callable[[], Awaitable[T]]) -> T:
         """What `read` finds. A broker that does not answer now is asked again; the caller's timeout bounds it."""
         while True:
-            self._client.check_open()
+            self.client.check_open()
             with broker_errors(), suppress(wire.Unconfirmed):
                 return await read()
             await asyncio.sleep(random.uniform(*REREAD))
 
     async def events(self) -> list[TaskEvent]:
         """The task's transitions, oldest first (the last 32); empty while nobody has claimed it."""
-        self._client.check_open()
+        self.client.check_open()
         with broker_errors():
             return await self._read_events()
 
     async def _read_events(self) -> list[TaskEvent]:
-        log = await self._client.transport.read_log(subjects.STREAM_EVENTS, self._log)
+        log = await self.client.transport.read_log(subjects.STREAM_EVENTS, self._log)
         return read_events((stored.sequence, stored.body) for stored in log)
 
     async def status(self) -> TaskStatus:
@@ -176,44 +171,68 @@ class TaskHandle:
         Begins with how it stands and ends with how it ended: `async for at in handle.progress(): print(at.text)`. Words
         come with heartbeats, so the last of a second is seen.
         """
-        self._client.check_open()
-        transport = self._client.transport
+        self.client.check_open()
+        transport = self.client.transport
         stream = Stream(self.id)
         async with AsyncExitStack() as stack:
             for subject, hear in (
                 (subjects.feed(self._log), stream.on_feed),
-                (subjects.beats(self._client.namespace, self.pool), stream.on_beat),
+                (subjects.beats(self.client.namespace, self.pool), stream.on_beat),
             ):
                 subscription = await transport.subscribe(subject, hear)
                 stack.push_async_callback(subscription.close)
-            stack.enter_context(self._client.waking(stream.stale))
+            stack.enter_context(self.client.waking(stream.stale))
             async for at in stream.read(self._events_if_any):
                 yield at
 
     async def _events_if_any(self) -> list[TaskEvent]:
         """The log, or nothing while the broker is away: the stream asks again."""
-        self._client.check_open()
+        self.client.check_open()
         with suppress(NotConnected):
             return await self.events()
         return []
 
-    async def cancel(self, reason: str = "") -> bool:
+    async def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> None:
+        """Send the task a message; when this returns, it is stored. The handler reads it by `ctx.signals`, in order.
+
+        Also before the task runs. TaskEnded when it has ended, SignalsFull when it holds 2,000. Two signals with one
+        `id` (within two minutes) are one signal.
+        """
+        self.client.check_open()
+        signal = Outbound(name, payload, id) if id else Outbound(name, payload)
+        with broker_errors():
+            await send_signal(self, signal, self._parcels())
+
+    async def query(self, name: str, *args: Any, timeout: float = 5.0) -> Any:
+        """What the running handler answers by `@ctx.query` within `timeout` seconds; it changes nothing of the task.
+
+        NotRunning, UnknownQuery, QueryFailed, QueryTimeout and WorkerUnreachable say why there is no answer.
+        """
+        self.client.check_open()
+        with broker_errors():
+            return await send_query(self, name, args, self._parcels(), timeout)
+
+    def _parcels(self) -> Parcels:
+        return Parcels(self.client.habits.codec, self.client.habits)
+
+    async def cancel(self, reason: str = "", *, mode: CancelMode = "cooperative") -> bool:
         """Cancel the task unless it has ended; returns whether Cancelled is its outcome.
 
-        The handler of a running task is told and may stop early; whatever it does, its result is not recorded.
+        The handler of a running task is told and may stop early; whatever it does, its result is not recorded. With
+        `hard` it has a second for that, then its process is killed; a thread, which nothing kills, is given up.
         """
-        self._client.check_open()
+        self.client.check_open()
         with broker_errors():
             before = await self._commit_cancel(reason)
             if before and before.state == TaskState.RUNNING and before.worker:
-                await self._tell_worker(before.worker)
+                await self._tell_worker(before.worker, hard=mode == "hard")
             if before is None or before.state not in TERMINAL:
-                await self._client.transport.purge_later(subjects.later(self._client.namespace, self.pool, self.id))
+                await self.client.transport.purge_later(subjects.later(self.client.namespace, self.pool, self.id))
         return before is None or before.state not in TERMINAL or before.state == TaskState.CANCELLED
 
     async def last(self) -> TaskEvent | None:
         """The last event of the log; None while there is none."""
-        stored = await self._client.transport.read_last(subjects.STREAM_EVENTS, self._log)
+        stored = await self.client.transport.read_last(subjects.STREAM_EVENTS, self._log)
         if stored is None:
             return None
         # One that cannot be read says as little as the log before it does.
@@ -221,7 +240,7 @@ class TaskHandle:
 
     async def _await_end(self) -> TaskEvent:
         """The terminal event, as soon as it is stored."""
-        self._client.check_open()
+        self.client.check_open()
         wake = asyncio.Event()
         pushed: list[TaskEvent] = []
 
@@ -235,9 +254,9 @@ class TaskHandle:
 
         # No flush between: the server handles one connection's commands in order, so it knows the subscription
         # before it answers the read.
-        subscription = await self._client.transport.subscribe(subjects.feed(self._log), on_feed)
+        subscription = await self.client.transport.subscribe(subjects.feed(self._log), on_feed)
         try:
-            with self._client.waking(wake):
+            with self.client.waking(wake):
                 while True:
                     wake.clear()
                     event = await self._read_end()
@@ -251,7 +270,7 @@ class TaskHandle:
 
     async def _read_end(self) -> TaskEvent | None:
         """The last event if it is an outcome. A broker that does not answer now is asked again by the caller's loop."""
-        self._client.check_open()
+        self.client.check_open()
         with broker_errors(), suppress(wire.Unconfirmed):
             last = await self.last()
             return last if last and last.state in TERMINAL else None
@@ -267,14 +286,16 @@ class TaskHandle:
             options = Publish(expected=last.sequence if last else 0)
             # Fenced: the log moved between the read and the write. Read again and decide again.
             with suppress(wire.Fenced):
-                await self._client.transport.publish_stored(self._log, cancelled.encode(), options=options)
+                await self.client.transport.publish_stored(self._log, cancelled.encode(), options=options)
                 return last
 
-    async def _tell_worker(self, worker: str) -> None:
+    async def _tell_worker(self, worker: str, *, hard: bool) -> None:
         """Ask the worker to stop the handler; a worker that is gone or does not answer changes nothing."""
-        question = Question("cancel", CancelAsk(task=self.id), RpcAnswer, CANCEL_RPC_TIMEOUT)
+        question = Question("cancel", CancelAsk(task=self.id, hard=hard), RpcAnswer, CANCEL_RPC_TIMEOUT)
         with suppress(WorkerUnreachable):
-            await ask_worker(self.transport, subjects.Address(self.namespace, self.pool, worker), question)
+            await ask_worker(
+                self.client.transport, subjects.Address(self.client.namespace, self.pool, worker), question
+            )
 
 
 def make_status(view: TaskView) -> TaskStatus:

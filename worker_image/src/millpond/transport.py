@@ -153,10 +153,13 @@ class Transport(Channel):
         return datetime.fromisoformat(str(info["ts"])).timestamp()
 
     async def read_range(
-        self, stream: str, subject: str, since: datetime | None = None, *, page: int = PAGE
+        self, stream: str, subject: str, since: datetime | None = None, *, after: int = 0, page: int = PAGE
     ) -> AsyncIterator[Stored]:
-        """Every message of `subject` that was stored at or after `since`, oldest first, `page` of them at once."""
-        begin: dict[str, object] = {"seq": 1} if since is None else {"start_time": since.astimezone(UTC).isoformat()}
+        """Every message of `subject` that was stored at or after `since` (or later than the sequence `after`), oldest
+        first, `page` of them at once."""
+        begin: dict[str, object] = (
+            {"seq": after + 1} if since is None else {"start_time": since.astimezone(UTC).isoformat()}
+        )
         while found := await self._read_batch(stream, {**begin, "next_by_subj": subject, "batch": page}, PAGE_TIMEOUT):
             for stored in found:
                 yield stored

@@ -59,11 +59,12 @@ async def _update(transport: Transport, config: dict[str, Any], wanted: dict[str
 
 
 async def delete_pool(transport: Transport, key: PoolKey) -> bool:
-    """Delete the pool's stream and all that waits in it, and its stored results; False when it was not there."""
-    # An object store of an older release is not there yet, and then nothing is in it.
-    with contextlib.suppress(wire.StreamMissing):
-        objects = {"filter": subjects.stored_objects(*key)}
-        await transport.api(f"STREAM.PURGE.{subjects.STREAM_OBJECTS}", objects)
+    """Delete the pool's queue, stored results, signals and checkpoints; False when there was no queue."""
+    left = {subjects.STREAM_OBJECTS: subjects.stored_objects(*key), **subjects.conversations(*key)}
+    for stream, subject in left.items():
+        # A stream that an older release did not make is not there yet, and then nothing is in it.
+        with contextlib.suppress(wire.StreamMissing):
+            await transport.api(f"STREAM.PURGE.{stream}", {"filter": subject})
     try:
         await transport.api(f"STREAM.DELETE.{subjects.pool_stream(*key)}")
     except wire.TransportError as error:

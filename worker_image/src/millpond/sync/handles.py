@@ -13,8 +13,8 @@ from millpond import gathering
 from millpond.bridge import Bridge, get_bridge
 from millpond.dead import DeadLetters as AsyncDead
 from millpond.dead import Redriven
+from millpond.handle import CancelMode, TaskStatus
 from millpond.handle import TaskHandle as AsyncHandle
-from millpond.handle import TaskStatus
 from millpond.leased import LeasedWorker as AsyncLeasedWorker
 from millpond.letters import EVERY, DeadLetter, LetterFilter
 from millpond.progress import Progress
@@ -96,10 +96,20 @@ class TaskHandle:
         handle, bridge = self.asynchronous()
         return bridge.run(handle.events())
 
-    def cancel(self, reason: str = "") -> bool:
+    def signal(self, name: str, payload: Any = None, *, id: str | None = None) -> None:
+        """Send the task a message; when this returns, it is stored."""
+        handle, bridge = self.asynchronous()
+        bridge.run(handle.signal(name, payload, id=id))
+
+    def query(self, name: str, *args: Any, timeout: float = 5.0) -> Any:
+        """What the running handler answers by `@ctx.query`."""
+        handle, bridge = self.asynchronous()
+        return bridge.run(handle.query(name, *args, timeout=timeout))
+
+    def cancel(self, reason: str = "", *, mode: CancelMode = "cooperative") -> bool:
         """Cancel the task unless it has ended; whether Cancelled is its outcome."""
         handle, bridge = self.asynchronous()
-        return bridge.run(handle.cancel(reason))
+        return bridge.run(handle.cancel(reason, mode=mode))
 
     def progress(self) -> Iterator[Progress]:
         """As `millpond.TaskHandle.progress`."""

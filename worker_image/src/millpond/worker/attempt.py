@@ -15,6 +15,7 @@ import structlog
 from millpond_api.envelope import Envelope
 from millpond_api.events import TaskError, TaskEvent, utc_now
 from millpond_api.lifecycle import TaskState
+from millpond_api.messages import QueryAnswer, QueryAsk
 
 from millpond.codecs import missing
 from millpond.limiting import PlaceDemand, find_aside
@@ -48,6 +49,9 @@ from millpond.worker.shop import Shop
 FENCED_AT_ONCE = 4
 """Refused claims in a row after which it waits between them: a log that cannot be read would else be asked for ever."""
 
+FINAL = (TaskState.SUCCEEDED, TaskState.CANCELLED, TaskState.EXPIRED)
+"""Ends that nothing follows; a failed task may be redriven, and goes on from its checkpoint then."""
+
 PLACE_PATIENCE = 5.0
 """Seconds that a place waits for a handler to stop whose task was cancelled or has expired."""
 
@@ -75,9 +79,13 @@ class Attempt:
         """Stop it, give it back with the attempt refunded."""
         self._execution.release()
 
-    def cancel(self) -> None:
+    def cancel(self, *, hard: bool = False) -> None:
         """Somebody cancelled the task: its end will meet the canceller's event."""
-        self._execution.cancel()
+        self._execution.cancel(hard=hard)
+
+    async def query(self, ask: QueryAsk) -> QueryAnswer:
+        """Ask the handler."""
+        return await self._execution.query(ask)
 
     def drop(self) -> None:
         """Let go of the message: its lease is no longer prolonged."""
@@ -93,7 +101,7 @@ class Attempt:
                 await self._serve(handler, claim)
         finally:
             self.drop()
-            self._execution.leave()
+            await self._execution.leave()
             if handler is LEASE:
                 self.shop.desk.forget(self.envelope.id)
 
@@ -255,6 +263,8 @@ class Attempt:
     async def _settle(self, event: TaskEvent) -> None:
         """The outcome stands: its consequences, then the ack, which the log makes unnecessary to confirm."""
         await self.shop.journal.complete(self.envelope, event, self.delivery)
+        if event.state in FINAL and self._may_have_spoken():
+            await self.shop.switchboard.forget(self.envelope.id)
         if self._place:
             # Whoever takes the place must not meet a handler that was told to stop and is still at it. One that
             # does not listen must not keep the place for ever.
@@ -267,6 +277,11 @@ class Attempt:
     def _poison_limit(self) -> int:
         """A lease runs nothing by itself: however many workers were lost, it is not what kills them."""
         return sys.maxsize if is_lease(self.envelope) else self.shop.settings.poison_limit
+
+    def _may_have_spoken(self) -> bool:
+        """Whether signals or a checkpoint may be left: of this attempt, one before it, or of a task that never ran."""
+        first = self.envelope.rank == (1, 0) and self.delivery.count == 1 and self._execution.started
+        return self._execution.spoke or not first
 
     def _reply(self) -> str:
         return self.delivery.reply

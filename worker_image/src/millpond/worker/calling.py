@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 from millpond_api.envelope import Envelope
 
 from millpond.context import CURRENT, Context, Control
-from millpond.errors import BadArguments
+from millpond.errors import BadArguments, TaskCancelled
 from millpond.outcomes import Ended, make_ended
 from millpond.packing import Packed, Wrap, open_arguments, pack_result
 from millpond.registry import Handler
+from millpond.talking import Answered, Asked, Word
 from millpond.timeouts import NONE, Limits
 from millpond.tracing import check_trace, enter_trace
 
 if TYPE_CHECKING:
     from millpond.client import Client
 
+NOBODY = "nobody converses with this code: the attempt at its task is over, or it is a leased worker's call and no task"
 Connect = Callable[[], Awaitable["Client"]]
 
 
@@ -45,8 +47,17 @@ class Run(Protocol):
     async def settle(self) -> None:
         """After `kill`: until its place can take another one."""
 
+    def tell(self, word: Word) -> bool:
+        """Give the handler's end of the line a word; False: it is not there (yet)."""
+
     def where(self) -> str:
         """Its stack now, as text; may take half a second."""
+
+
+class Outbox(Protocol):
+    """The way into the worker's main loop, from any thread."""
+
+    def post(self, call: Callable[[], None]) -> None: ...
 
 
 @dataclass(eq=False)
@@ -69,6 +80,21 @@ class Job:
     """The sequence of the claim that it runs under."""
     outside: bool = False
     """Counted as work that the main loop does not see (`hosts.Place`)."""
+    outbox: Outbox | None = None
+    said: Callable[[Word], None] | None = None
+    """Called in the main loop with what the handler says to its worker; None: nobody there converses with it."""
+
+    def say(self, word: Word) -> None:
+        """The handler's end of the line says something, on whatever thread (`talking.Line`)."""
+        if self.outbox:
+            self.outbox.post(lambda: self._pass_on(word))
+
+    def _pass_on(self, word: Word) -> None:
+        if self.said:
+            self.said(word)
+        elif isinstance(word, Asked):
+            answer = Answered(word.number, error=TaskCancelled(NOBODY))
+            self.run.tell(answer) if self.run else self.context.hear(answer)
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
         """Positional ones (with the context, if it is wanted) and keywords."""
@@ -83,7 +109,8 @@ class Job:
 
         The attempt and the run hold it and it holds them: 28 objects a task, and a tenth of the main thread's time.
         """
-        self.run, self.done, self.begun = None, _ignore, _ignore
+        self.run, self.done, self.begun, self.said = None, _ignore, _ignore, None
+        self.context.part()
 
 
 def _ignore(*_: object) -> None:

@@ -28,6 +28,7 @@ from millpond.context import Context, Control
 from millpond.errors import NonRetryable, SoftTimeout
 from millpond.outcomes import Ended, make_ended
 from millpond.packing import Wrap
+from millpond.talking import Word
 from millpond.worker.calling import Driver, Job, call_async, call_plain, make_context
 from millpond.worker.clients import OwnClient
 from millpond.worker.loading import load_app
@@ -89,8 +90,20 @@ class _RelayControl(Control):
         self._pipe.send(("progress", self._number, self.progress))
 
 
+@dataclass(eq=False)
+class _PipedJob(Job):
+    """The child's side of a job: what its handler says crosses the pipe."""
+
+    number: int = 0
+    pipe: "_Pipe | None" = None
+
+    def say(self, word: Word) -> None:
+        if self.pipe:
+            self.pipe.send(("word", self.number, word))
+
+
 class _Pipe:
-    """The child's end; any thread of the handler's may report progress."""
+    """The child's end; any thread of the handler's may report progress or say a word."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection, self._lock = connection, threading.Lock()
@@ -156,6 +169,7 @@ class _Child:
         self._lock = threading.Lock()
         self._number = 0
         self._control = Control()
+        self._context: Context | None = None
         self._stop_now: Any = None
         self._soft: SoftTimeout | None = None
         self._driver = Driver()
@@ -178,6 +192,8 @@ class _Child:
                 self._cancel(number)
             case ("soft", number, text):
                 self._interrupt(number, text)
+            case ("word", number, word) if number == self._number and self._context:
+                self._context.hear(word)
             case ("where", number) if number == self._number:
                 self._tell_stack()
 
@@ -195,9 +211,11 @@ class _Child:
             return make_ended(NonRetryable(f"handler {envelope.handler!r} {why}"))
         control = _RelayControl(order.number, self._pipe)
         context = make_context(envelope, control, _no_loop)
-        job = Job(handler, envelope, context, control, order.wrap, order.body, lambda _: None)
+        job = _PipedJob(handler, envelope, context, control, order.wrap, order.body, lambda _: None)
+        job.number, job.pipe = order.number, self._pipe
+        context.connect_line(job)
         with self._lock:
-            self._number, self._control, self._soft = order.number, control, None
+            self._number, self._control, self._context, self._soft = order.number, control, context, None
         ended: Ended | None = None
         try:
             ended = self._call(job, context)

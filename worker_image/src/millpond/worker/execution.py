@@ -10,18 +10,25 @@ from datetime import UTC
 
 import structlog
 from millpond_api.envelope import Envelope
-from millpond_api.events import utc_now
+from millpond_api.events import NOT_RUNNING, utc_now
 from millpond_api.lifecycle import TaskState
+from millpond_api.messages import QueryAnswer, QueryAsk
 
-from millpond.outcomes import Ended
+from millpond.outcomes import Ended, make_ended
 from millpond.packing import Wrap
 from millpond.registry import Handler
+from millpond.talking import Word
 from millpond.timeouts import NONE, STOP_GRACE, choose_limits
 from millpond.worker.board import Running
 from millpond.worker.calling import Job
+from millpond.worker.checkpoints import Writer
+from millpond.worker.conversation import Conversation
 from millpond.worker.desk import LEASE
 from millpond.worker.shop import Shop
 from millpond.worker.watch import Hooks, Watch
+
+HARD_PATIENCE = 1.0
+"""Seconds to hear of a hard cancel before it is ended by force: a thread that is given up is lost for good."""
 
 
 class Execution:
@@ -40,9 +47,22 @@ class Execution:
         """Done with the first of both: one future to wait on costs a tenth of `asyncio.wait`."""
         self._gone: asyncio.Future[None] | None = None
         """Done with the handler, if somebody waits for that."""
+        self._claim = 0
+        self._conversation: Conversation | None = None
+        self._forcing: asyncio.Task[None] | None = None
+
+    @property
+    def spoke(self) -> bool:
+        """Whether the handler and anybody have spoken, so that something may be left of it."""
+        return self._conversation is not None
+
+    @property
+    def started(self) -> bool:
+        return self._job is not None
 
     def start(self, handler: Handler, wrap: Wrap, body: bytes, claim: int) -> None:
         """Begin, unless it was cut short already. `body` is the message's, wrapped as `wrap` says."""
+        self._claim = claim
         if self.cut is not None:
             return
         envelope = self._envelope
@@ -52,6 +72,7 @@ class Execution:
         context = self._shop.context_of(envelope, running)
         limits = NONE if handler is LEASE else choose_limits(envelope, handler, self._shop.settings)
         job = Job(handler, envelope, context, running.control, wrap, body, self._on_ended, limits=limits, claim=claim)
+        job.said = self._on_said
         if limits is not NONE:
             job.begun = lambda: self._begin_watch(job, running)
         self._job = job
@@ -83,16 +104,51 @@ class Execution:
             # Somebody else may run it in a moment.
             self._job.run.kill()
 
-    def cancel(self) -> None:
-        """Somebody cancelled the task: ask the handler to stop."""
+    def cancel(self, *, hard: bool = False) -> None:
+        """Somebody cancelled the task: ask the handler to stop; `hard`: and make it, if it does not."""
         self.cancelled = True
         self._ask_to_stop()
+        if hard and self._forcing is None:
+            self._forcing = asyncio.create_task(self._end_by_force())
 
-    def leave(self) -> None:
+    async def query(self, ask: QueryAsk) -> QueryAnswer:
+        """What the handler answers."""
+        if self._job is None or self._job.run is None or self.ended is not None:
+            return QueryAnswer(ok=False, code=NOT_RUNNING, message="its handler has not begun, or has ended")
+        return await self._talk().query(ask)
+
+    async def leave(self) -> None:
         """The attempt is over: what the handler does from now on reaches nobody."""
         self._shop.board.running.pop(id(self), None)
+        if self._forcing:
+            self._forcing.cancel()
+        if self._conversation:
+            await self._conversation.close()
         if self._job:
             self._job.part()
+
+    def _on_said(self, word: Word) -> None:
+        self._talk().said(word)
+
+    def _talk(self) -> Conversation:
+        """The line to the handler, made when somebody first speaks."""
+        if self._conversation is None:
+            shop, envelope = self._shop, self._envelope
+            writer = Writer(self._claim, envelope.attempt, shop.settings.worker)
+            self._conversation = Conversation(shop.switchboard, envelope.id, writer, self._tell)
+        return self._conversation
+
+    def _tell(self, word: Word) -> bool:
+        return self._job is not None and self._job.run is not None and self._job.run.tell(word)
+
+    async def _end_by_force(self) -> None:
+        """What has not ended by itself in a moment is killed, or given up where nothing kills it."""
+        await asyncio.wait((self._over,), timeout=HARD_PATIENCE)
+        if self.ended is None and self._job and self._job.run:
+            run = self._job.run
+            run.kill()
+            await run.settle()
+            self._on_ended(make_ended(asyncio.CancelledError("cancelled, and ended by force")))
 
     def _start_deadline(self) -> asyncio.TimerHandle | None:
         deadline = self._envelope.deadline

@@ -49,6 +49,8 @@ class Executors:
     def submit(self, job: Job) -> Run:
         """Run it; `job.done` hears how it ended."""
         where = self._choose(job.handler)
+        job.outbox = self._outbox
+        job.context.connect_line(job)
         if where == "inline":
             job.run = self._inline.start(job)
             job.begun()

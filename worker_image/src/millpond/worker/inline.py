@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from millpond.outcomes import Ended, make_ended
 from millpond.pausing import happens
+from millpond.talking import Word
 from millpond.worker.calling import Driver, Job, call_async
 from millpond.worker.hosts import Host, Place
 from millpond.worker.stacks import coroutine_stack, thread_stack
@@ -80,6 +81,10 @@ class _InlineRun:
         self._host.post(answer)
         if not await happens(answered, ABANDON_AFTER):
             self._executor.give_up(self._host)
+
+    def tell(self, word: Word) -> bool:
+        self._job.context.hear(word)
+        return True
 
     def where(self) -> str:
         return coroutine_stack(self._task.get_coro(), self._ident) if self._task else thread_stack(self._ident)

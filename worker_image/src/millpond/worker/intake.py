@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine
 
 import structlog
 from millpond_api.envelope import Envelope, MalformedTask
+from millpond_api.events import NOT_RUNNING
+from millpond_api.messages import QueryAnswer, QueryAsk
 
 from millpond.worker.attempt import Attempt
 from millpond.worker.delivery import NAK, Delivery, nak_after
@@ -66,12 +68,19 @@ class Intake:
         else:
             self._give_back(delivery, NAK)
 
-    def cancel(self, task_id: str) -> bool:
-        """Whether the task runs here; it is asked to stop."""
+    def cancel(self, task_id: str, *, hard: bool = False) -> bool:
+        """Whether the task runs here; it is asked to stop, and made to if it does not (`hard`)."""
         attempt = self._active.get(task_id)
         if attempt:
-            attempt.cancel()
+            attempt.cancel(hard=hard)
         return attempt is not None
+
+    async def query(self, ask: QueryAsk) -> QueryAnswer:
+        """What the task's handler answers."""
+        attempt = self._active.get(ask.task)
+        if attempt is None:
+            return QueryAnswer(ok=False, code=NOT_RUNNING, message=f"task {ask.task[:128]!r} does not run here")
+        return await attempt.query(ask)
 
     def drain(self) -> None:
         """Take nothing new; give back what waits for its own last attempt to end."""

@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 import time
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
@@ -29,6 +30,7 @@ from millpond.errors import WorkerProcessDied
 from millpond.outcomes import Ended, make_ended
 from millpond.pool import Pool, PoolClosed
 from millpond.settings import Settings
+from millpond.talking import Word
 from millpond.worker import child
 from millpond.worker.calling import Job
 from millpond.worker.clients import OwnClient
@@ -40,6 +42,8 @@ WARM = 4
 STACK_TIME = 0.5
 """Seconds that a child has to write its stacks: faulthandler does it in C, even while a call holds the GIL."""
 SERVER = "fork server"
+JOIN_TIME = 5.0
+"""Seconds that words under way have to get into a pipe whose child has ended its handler: it reads at once."""
 
 
 class ProcessExecutor:
@@ -178,7 +182,8 @@ class _ProcessRun:
         """While it waits for a child."""
         self._lock = threading.Lock()
         self._child: HandlerProcess | None = None
-        self._killed = self._cancelled = False
+        self._writer: _Writer | None = None
+        self._killed = self._cancelled = self._begun = False
 
     def talk(self, found: HandlerProcess, begun: Callable[[Job], None]) -> Ended | None:
         """In a thread: hand it over, relay what is said, until the handler has ended. None: the process has."""
@@ -192,7 +197,10 @@ class _ProcessRun:
             return None
         finally:
             with self._lock:
-                self._child = None
+                self._child, writer, self._writer = None, self._writer, None
+            if writer:
+                # What it still writes must not run into the next order.
+                writer.stop()
 
     def _begin(self, found: HandlerProcess) -> bool:
         job = self.job
@@ -212,9 +220,12 @@ class _ProcessRun:
             raise EOFError
         match found.connection.recv():
             case ("began", number) if number == self.number:
+                self._begun = True
                 begun(self.job)
             case ("progress", number, str(text)) if number == self.number:
                 self.job.control.report(text)
+            case ("word", number, word) if number == self.number:
+                self.job.say(word)
             case ("ended", number, Ended() as ended, int(memory)) if number == self.number:
                 found.memory = memory
                 return ended
@@ -238,6 +249,15 @@ class _ProcessRun:
     async def settle(self) -> None:
         """The next one waits for the new child by itself."""
 
+    def tell(self, word: Word) -> bool:
+        """Written by a thread of its own: a child that holds its interpreter reads nothing, and words may be many."""
+        with self._lock:
+            if self._child is None or not self._begun:
+                return False
+            self._writer = self._writer or _Writer(self._child.connection)
+            self._writer.put(("word", self.number, word))
+            return True
+
     def where(self) -> str:
         """Asked in Python first, which knows coroutines; a child that holds its interpreter is asked in C."""
         with self._lock:
@@ -247,7 +267,7 @@ class _ProcessRun:
             with contextlib.suppress(OSError):
                 os.ftruncate(found.stacks, 0)
                 os.lseek(found.stacks, 0, os.SEEK_SET)
-                found.connection.send(("where", self.number))
+                self._send(found, ("where", self.number))
                 if text := _read_growing(found.stacks):
                     return text
                 os.kill(found.process.pid, signal.SIGUSR2)
@@ -257,7 +277,34 @@ class _ProcessRun:
     def _tell(self, message: tuple[Any, ...]) -> None:
         with self._lock, contextlib.suppress(OSError):
             if self._child:
-                self._child.connection.send(message)
+                self._send(self._child, message)
+
+    def _send(self, found: HandlerProcess, message: tuple[Any, ...]) -> None:
+        """Under the lock; one thread at a time may write into the pipe."""
+        self._writer.put(message) if self._writer else found.connection.send(message)
+
+
+class _Writer:
+    """A thread that writes into a child's pipe."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._messages: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="millpond-words", daemon=True)
+        self._thread.start()
+
+    def put(self, message: tuple[Any, ...]) -> None:
+        self._messages.put(message)
+
+    def stop(self) -> None:
+        """Once everything is written, or the child is gone."""
+        self._messages.put(None)
+        self._thread.join(JOIN_TIME)
+
+    def _write(self) -> None:
+        with contextlib.suppress(OSError):
+            while (message := self._messages.get()) is not None:
+                self._connection.send(message)
 
 
 def _blame(death: Death, task: str) -> str:

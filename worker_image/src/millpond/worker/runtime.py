@@ -16,6 +16,7 @@ from millpond_api.envelope import Envelope
 from millpond_api.events import NOT_RUNNING, CancelAsk, DrainAsk, RpcAnswer, utc_now
 from millpond_api.fairness import has_lanes
 from millpond_api.lifecycle import WorkerState
+from millpond_api.messages import QueryAnswer, QueryAsk
 from millpond_api.supervision import Flags
 from millpond_api.supervision.pod import REASON
 from millpond_api.wire import Wire
@@ -30,6 +31,7 @@ from millpond.worker.announcer import AT_WORK, Announcer
 from millpond.worker.board import Board, Running
 from millpond.worker.calling import make_context
 from millpond.worker.clients import SharedClient
+from millpond.worker.conversation import Switchboard
 from millpond.worker.crier import Crier
 from millpond.worker.desk import Desk
 from millpond.worker.executors import Executors
@@ -73,12 +75,14 @@ class Worker:
         self.verbs.add("ping", Wire, self._ping)
         self.verbs.add("drain", DrainAsk, self._drain)
         self.verbs.add("cancel", CancelAsk, self._cancel)
+        self.verbs.add("query", QueryAsk, self._query)
         self._why = ("Terminating", "the process was asked to stop")
         self.crier = Crier(where, app.handlers)
         self._wake, self._stop, self._hurry, self._quiet = (asyncio.Event() for _ in range(4))
         self.intake: Intake | None = None
         self._shelf: Shelf | None = None
         self._limiter: Limiter | None = None
+        self._switchboard: Switchboard | None = None
         self._last_error = ""
         self._offering: Offering | None = None
         self._loop_task: asyncio.Task[None] | None = None
@@ -121,6 +125,7 @@ class Worker:
         self._limiter = Limiter(journal, self.settings.limits, self._app.handlers, hooks)
         self._shelf = Shelf(self.board, journal.answer)
         _background(stack, self._shelf.run())
+        self._switchboard = Switchboard(transport, self._where, self.announcer.note, self._recycle)
         shop = Shop(
             self.settings,
             self._app.handlers,
@@ -131,6 +136,7 @@ class Worker:
             self._limiter,
             self._shelf,
             self._app.lease_hooks,
+            self._switchboard,
             self.announcer.note,
         )
         shop.desk = Desk(shop)
@@ -257,9 +263,18 @@ class Worker:
         return self._why[0]
 
     async def _cancel(self, ask: CancelAsk) -> RpcAnswer:
-        if self.intake is not None and self.intake.cancel(ask.task):
+        if self.intake is not None and self.intake.cancel(ask.task, hard=ask.hard):
             return self._answer()
         return self._answer(ok=False, code=NOT_RUNNING, message=f"task {ask.task[:128]!r} does not run here")
+
+    async def _query(self, ask: QueryAsk) -> QueryAnswer:
+        assert self.intake is not None
+        return await self.intake.query(ask)
+
+    def _recycle(self, reason: str) -> None:
+        """A handler asks for a fresh start."""
+        self._why = (RECYCLING, f"a handler asked for it: {reason}")
+        self._stop.set()
 
     def _answer(self, *, ok: bool = True, code: str = "", message: str = "") -> RpcAnswer:
         state, in_flight = self.board.state, self.board.in_flight
@@ -300,6 +315,8 @@ class Worker:
             self._offering.reset()
         if self._shelf:
             self._shelf.forget()
+        if self._switchboard:
+            self._switchboard.wake()
         self._wake.set()
         self._last_error = ""
         self._log.info("connected to NATS again")

@@ -14,6 +14,7 @@ from millpond.packing import Habits
 from millpond.registry import LeaseHooks, Registry
 from millpond.settings import Settings
 from millpond.worker.board import Board, Running
+from millpond.worker.conversation import Switchboard
 from millpond.worker.executors import Executors
 from millpond.worker.journal import Journal
 from millpond.worker.limiter import Limiter
@@ -36,6 +37,7 @@ class Shop:
     limiter: Limiter
     shelf: Shelf
     lease_hooks: LeaseHooks
+    switchboard: Switchboard
     note: Callable[[str, str], None] = lambda reason, message: None
     """Tell something about this worker in its log of transitions."""
     habits: Habits = field(init=False)

@@ -21,6 +21,7 @@ from millpond.outcomes import Ended, Verdict
 from millpond.packing import wrap_of
 from millpond.pausing import happens
 from millpond.registry import Handler
+from millpond.talking import Word
 from millpond.timeouts import choose_isolation, choose_limits
 from millpond.transport import Refused
 from millpond.worker.board import Running
@@ -142,6 +143,10 @@ class Tenancy:
 
     async def settle(self) -> None:
         """Nothing of it can be in the way of another task."""
+
+    def tell(self, word: Word) -> bool:
+        """A lease itself has no handler that could hear."""
+        return False
 
     def where(self) -> str:
         return f"leased to {self._lease.owner}"

@@ -15,6 +15,7 @@ import uvloop
 
 from millpond.errors import SoftTimeout
 from millpond.outcomes import Ended, make_ended
+from millpond.talking import Word
 from millpond.worker.calling import Driver, Job, call_async, call_plain
 from millpond.worker.clients import OwnClient
 from millpond.worker.stacks import coroutine_stack, thread_stack
@@ -92,6 +93,10 @@ class _ThreadRun:
 
     async def settle(self) -> None:
         """Its thread has been replaced already."""
+
+    def tell(self, word: Word) -> bool:
+        self.job.context.hear(word)
+        return True
 
     def where(self) -> str:
         task = self._driver.task
