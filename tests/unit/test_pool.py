@@ -1,8 +1,10 @@
 """The pool in an event loop: owners that end, waiters that give up, members that die, starts that fail or take long."""
 
 import asyncio
+import contextlib
 import random
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 
 import pytest
@@ -368,3 +370,105 @@ async def test_ten_thousand_check_outs_by_200_tasks_leak_nothing_while_members_a
         assert (status.monitors, status.waiting, status.overflow) == (0, 0, 0)
         assert status.idle == 6
     assert all(one.ended or one.closed.done() for one in works.made)
+
+
+async def test_ten_thousand_check_outs_by_200_clients_over_8_members_while_one_a_second_is_killed() -> None:
+    """Minutes of its own clock: none leaked, none owned twice, waiters served in their order."""
+    rng, works = random.Random(8), Works()
+    owned: dict[int, Member] = {}
+    line: deque[object] = deque()
+    served = killed = 0
+
+    async def client(pool: Pool[Member]) -> None:
+        nonlocal served
+        for _ in range(50):
+            ticket = object()
+            line.append(ticket)
+            member = await pool.checkout(timeout=None)
+            assert line.popleft() is ticket
+            assert member.number not in owned
+            owned[member.number] = member
+            await asyncio.sleep(rng.uniform(0.01, 0.1))
+            served += 1
+            del owned[member.number]
+            pool.checkin(member)
+
+    async def killer() -> None:
+        nonlocal killed
+        while True:
+            await asyncio.sleep(1.0)
+            owned[rng.choice(sorted(owned))].die()
+            killed += 1
+
+    async def numbered() -> Member:
+        await asyncio.sleep(0.05)  # a start takes its time, and holds up nobody
+        member = await works.make()
+        member.number = len(works.made)
+        return member
+
+    with Clock() as clock:
+        async with Pool(numbered, size=8) as pool:
+            killing = asyncio.create_task(killer())
+            await asyncio.gather(*(client(pool) for _ in range(200)))
+            killing.cancel()
+            await asyncio.sleep(1.0)
+            assert served == 10_000
+            assert killed >= int(clock.elapsed) - 2 >= 60
+            assert (pool.status().idle, pool.status().monitors, pool.status().waiting) == (8, 0, 0)
+            assert len(works.made) == 8 + killed
+    assert all(one.ended or one.closed.done() for one in works.made)
+
+
+class Echo:
+    """A child process that says what it hears."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.closed = asyncio.ensure_future(process.wait())
+
+    async def say(self, word: str) -> str:
+        """The answer; empty when the process has ended."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(ConnectionError):
+            self.process.stdin.write(f"{word}\n".encode())
+            await self.process.stdin.drain()
+        return (await self.process.stdout.readline()).decode().strip()
+
+    async def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await asyncio.shield(self.closed)
+
+
+async def test_real_processes_that_are_killed_are_replaced_and_each_client_hears_its_own_word() -> None:
+    made: list[Echo] = []
+    heard, silent = 0, 0
+
+    async def make() -> Echo:
+        pipe = asyncio.subprocess.PIPE
+        made.append(Echo(await asyncio.create_subprocess_exec("cat", stdin=pipe, stdout=pipe)))
+        return made[-1]
+
+    async def client(pool: Pool[Echo], number: int) -> None:
+        nonlocal heard, silent
+        for turn in range(10):
+            echo = await pool.checkout(timeout=None)
+            word = f"{number}-{turn}"
+            if turn == 5:
+                echo.process.kill()
+                assert await echo.say(word) in ("", word)
+                silent += 1
+            else:
+                assert await echo.say(word) == word
+                heard += 1
+            if turn == 5:
+                await asyncio.shield(echo.closed)
+            pool.checkin(echo)
+
+    async with Pool(make, size=4) as pool:
+        await asyncio.gather(*(client(pool, number) for number in range(10)))
+        assert (heard, silent) == (90, 10)
+        assert (pool.status().monitors, pool.status().waiting) == (0, 0)
+    assert len(made) >= 4 + silent - 1
+    assert all(one.process.returncode is not None for one in made)
