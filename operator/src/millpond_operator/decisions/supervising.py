@@ -98,12 +98,16 @@ class Trees:
 
     # ---- what happened
 
-    def crash(self, pool: str, crash: Crash, now: int) -> None:
-        """A worker of the pool ended badly. The same crash again changes nothing."""
+    def crash(self, pool: str, crash: Crash, now: int) -> bool:
+        """A worker of the pool ended badly; whether that is news. The same crash again changes nothing."""
         node = self._owner(pool)
         if node is None or not self.learn(pool, crash):
-            return
-        child, machine = pool_id(pool), node.machine
+            return False
+        self._hear(node, pool_id(pool), crash, now)
+        return True
+
+    def _hear(self, node: Node, child: str, crash: Crash, now: int) -> None:
+        machine = node.machine
         spec = machine.children.get(child)
         if spec is None:
             return

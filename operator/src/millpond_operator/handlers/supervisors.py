@@ -66,9 +66,8 @@ class SupervisorController:
 
     def hear(self, pool: PoolKey, crash: Crash) -> None:
         """A worker ended badly, now or before: what was counted is not counted again."""
-        if pool.namespace in self._trees:
-            self._declare(pool.namespace)
-            self._trees[pool.namespace].crash(pool.pool, crash, _now())
+        trees = self._trees.get(pool.namespace)
+        if trees is not None and trees.crash(pool.pool, crash, _now()):
             self.queue.add(pool.namespace)
 
     async def look(self, namespace: str) -> None:
