@@ -9,6 +9,7 @@ that wake a deployed pool of the current kubeconfig, which has to be there and g
 import argparse
 import asyncio
 import collections
+import contextlib
 import os
 import statistics
 import sys
@@ -157,12 +158,13 @@ def main() -> int:
     parser.add_argument("--from-zero", action="store_true", help="wake a deployed pool of the current kubeconfig")
     parser.add_argument("--pool", default="work", help="that pool")
     parser.add_argument("--namespace", default="default", help="its namespace")
+    parser.add_argument("--nats", default="", help="its NATS; unset: that of the tests' release, forwarded")
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
     if not options.from_zero:
         return asyncio.run(run_local(options))
     kube = Kube(Path(os.environ.get("KUBECONFIG", Path.home() / ".kube" / "config")), options.namespace)
-    with forward_nats(kube) as url:
+    with contextlib.nullcontext(options.nats) if options.nats else forward_nats(kube) as url:
         asyncio.run(measure_from_zero(kube, url, options))
     return 0
 

@@ -89,3 +89,5 @@ async def test_hundreds_of_checkouts_amid_killed_workers_leak_no_slot_and_never_
     assert report.leaked == 0
     assert len(report.served) + report.lost == plan.checkouts
     assert report.lost <= report.killed * 2
+    # Claims of one moment may change places; a message on its way to a killed worker comes later, one for each kill.
+    assert sum(count >= plan.workers for count in report.overtakes()) <= report.killed

@@ -180,7 +180,7 @@ class LeasedWorker:
 
     async def _look(self) -> None:
         """Read what may have been pushed while nobody heard it."""
-        with contextlib.suppress(MillpondError):
+        with contextlib.suppress(MillpondError, wire.TransportError):
             if last := await self._handle.last():
                 self._hear(last)
 
@@ -214,7 +214,9 @@ class LeasedWorker:
         self._over = reason
         self._news.set()
         for scope in self._scopes:
-            scope.reschedule(self._now())
+            # One whose own time has just come ends by itself, and cannot be told again.
+            if not scope.expired():
+                scope.reschedule(self._now())
         if self._taken:
             # Another worker may hold it for us by now, or will: nobody may serve an owner who has given up.
             self._withdrawal = asyncio.create_task(self.withdraw("the client lost it"))
