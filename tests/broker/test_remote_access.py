@@ -11,6 +11,7 @@ from millpond import Access, BrokerRefused, Client
 from millpond_api import subjects
 from millpond_api.broker import QueueConfig
 from millpond_api.remote import format_rights, make_rights
+from millpond_cluster.local.certificates import ensure_certificates
 from nats.aio.client import Client as Connection
 
 from tests.support.credentials import Realm
@@ -23,12 +24,12 @@ SECRET = "grist-4711"
 
 
 def make_config(namespace: str) -> str:
-    """An administrator, and a user with the rights of a remote worker of the pool `mill`."""
-    permissions = format_rights(make_rights(namespace, "mill"))
-    return f"""authorization {{ users: [
-      {{ user: admin, password: "{SECRET}" }},
-      {{ user: box, password: "{SECRET}", {permissions} }}
-    ] }}"""
+    """An administrator, and two remote workers of the pool `mill`: `clerk` has the rights for limits, too."""
+    users = {"box": make_rights(namespace, "mill"), "clerk": make_rights(namespace, "mill", limits=True)}
+    remote = ",".join(
+        f'{{ user: {name}, password: "{SECRET}", {format_rights(rights)} }}' for name, rights in users.items()
+    )
+    return f'authorization {{ users: [ {{ user: admin, password: "{SECRET}" }}, {remote} ] }}'
 
 
 @pytest.fixture
@@ -86,6 +87,26 @@ async def test_a_worker_with_the_printed_rights_lives_its_whole_life_and_shows_n
     said = worker.text()
     assert SECRET not in said
     assert "ermissions" not in said, said
+
+
+async def test_the_rights_for_limits_do_for_a_rate_and_for_places_of_a_key(guarded: Mill) -> None:
+    limits = {"rateLimit": {"rate": "1000/s", "perKey": "500/s"}, "concurrencyLimits": {"perKey": 1}}
+    await tell(guarded, make_told(guarded, concurrency=4, **limits))
+    worker = join(guarded, "clerk", MILLPOND_NATS_USER="clerk", MILLPOND_NATS_PASSWORD=SECRET)
+    gate = guarded.gate("g")
+    client, pool = guarded.client, guarded.queue.pool
+    first = await client.submit(pool, "gate", [gate.path], key="k", rate_key="r")
+    await gate.entered()
+    others = [await client.submit(pool, "echo", [number], key="k", rate_key="r") for number in range(3)]
+
+    async def parked() -> bool:
+        return all([await guarded.story(one.id) for one in others])
+
+    await eventually(parked, START, "three tasks put aside")
+    gate.open()
+    assert await first.result(timeout=START) == "clerk attempt 1"
+    assert sorted([await one.result(timeout=START) for one in others]) == [0, 1, 2]
+    assert "ermissions" not in worker.text(), worker.text()
 
 
 async def test_these_rights_reach_no_other_pools_queue_and_nobody_elses_answers(guarded: Mill) -> None:
@@ -148,19 +169,23 @@ async def test_a_client_is_let_in_by_what_the_environment_says(guarded: Mill, mo
         assert [letter async for letter in client.dead().list()] == []
 
 
-async def test_a_credentials_file_lets_in_the_worker_its_keeper_and_its_understudy(
+async def test_a_credentials_file_and_tls_let_in_the_worker_its_keeper_and_its_understudy(
     namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a call into C holds its interpreter, only the understudy can say that the worker lives: it signs itself."""
     realm = Realm.make()
+    ensure_certificates(tmp_path / "pki", "here", ["127.0.0.1"])
+    authority, served = tmp_path / "pki" / "ca.crt", tmp_path / "pki" / "apiserver"
     monkeypatch.setenv("MILLPOND_NATS_CREDS", realm.write_user(tmp_path / "all.creds"))
-    server = NatsServer(config=realm.config()).start()
+    monkeypatch.setenv("MILLPOND_NATS_CA", str(authority))
+    tls = f'tls {{ cert_file: "{served}.crt", key_file: "{served}.key" }}'
+    server = NatsServer(config=f"{realm.config()}\n{tls}\n").start()
     try:
         async with running_mill(server, QueueConfig(namespace, "mill", lease=LEASE), tmp_path) as mill:
             await tell(mill, make_told(mill, app="tests.support.isolated_app:app"))
             rights = make_rights(namespace, "mill")
             creds = realm.write_user(tmp_path / "box.creds", *rights)
-            worker = join(mill, "box", "--creds", creds)
+            worker = join(mill, "box", "--creds", creds, "--ca", str(authority))
             await mill.reaches(worker, "Idle", passed=True)
             task = await mill.client.submit(mill.queue.pool, "thread.hold-gil", [3 * LEASE])
             assert await task.result(timeout=START) == "held"

@@ -10,15 +10,9 @@ from collections.abc import Callable
 
 from tests.support.eventually import eventually_sync
 from tests.support.kube import Body, Kube, Refused
-from tests.support.works import LONG, LOOK, ROOT, Process, Works
+from tests.support.works import LONG, LOOK, Works
 
 SCALING = {"minWorkers": 0, "maxWorkers": 3, "idleAfter": "1s", "scaleDown": {"stabilization": "0s"}}
-
-
-def join(works: Works, pool: str, *words: str) -> Process:
-    """`millpond-worker join` on this host, with an address and the names of namespace and pool."""
-    where = ["--url", works.server.url, "--namespace", works.namespace, "--pool", pool, "--name", name_of(pool)]
-    return works.spawn(f"join-{pool}", "millpond.worker", ROOT, {}, ["join", *where, *words])
 
 
 def millpond(kube: Kube, *words: str) -> subprocess.CompletedProcess[str]:
@@ -60,7 +54,7 @@ def status_of(works: Works, pool: str) -> Body:
 def test_a_remote_worker_is_listed_does_the_work_and_no_pod_is_made_for_it(works: Works, pool: str) -> None:
     works.make_pool(pool, scaling=SCALING)
     works.pool_is_ready(pool)
-    worker = join(works, pool, "--concurrency", "8")
+    worker = works.join_worker(pool, name_of(pool), "--concurrency", "8")
     body = reaches(works, pool, "Idle")
     assert body["spec"] == {"pool": pool, "pod": "", "remote": True}
     assert body["status"]["node"] == socket.gethostname()
@@ -94,7 +88,7 @@ def test_lag_beyond_the_remote_slots_is_covered_by_pods_and_they_go_first_when_i
 ) -> None:
     works.make_pool(pool, scaling=SCALING)
     works.pool_is_ready(pool)
-    join(works, pool)
+    works.join_worker(pool, name_of(pool))
     reaches(works, pool, "Idle")
     gate = works.gate("gate")
     works.make_task(f"{pool}-0", pool, "gate", [gate.path])
@@ -112,7 +106,7 @@ def test_a_cancelled_task_ends_at_a_remote_worker_and_a_killed_one_is_lost_and_c
 ) -> None:
     works.make_pool(pool, retry={"maxAttempts": 3})
     works.pool_is_ready(pool)
-    worker = join(works, pool)
+    worker = works.join_worker(pool, name_of(pool))
     gate = works.gate("gate")
     works.make_task(f"{pool}-c", pool, "gate", [gate.path])
     gate.entered_sync(1)
@@ -125,7 +119,7 @@ def test_a_cancelled_task_ends_at_a_remote_worker_and_a_killed_one_is_lost_and_c
     worker.kill9()
     assert reaches(works, pool, "Lost")["status"]["reason"] == "HeartbeatsMissed"
     other.open()
-    join(works, pool)
+    works.join_worker(pool, name_of(pool))
     works.reaches(f"{pool}-k", "Succeeded")
     reaches(works, pool, "Idle")
 
@@ -133,7 +127,7 @@ def test_a_cancelled_task_ends_at_a_remote_worker_and_a_killed_one_is_lost_and_c
 def test_a_deleted_pool_drains_its_remote_worker_before_its_queue_goes(works: Works, pool: str) -> None:
     works.make_pool(pool, queue={"reclaimPolicy": "Delete"})
     works.pool_is_ready(pool)
-    worker = join(works, pool)
+    worker = works.join_worker(pool, name_of(pool))
     gate = works.gate("gate")
     works.make_task(f"{pool}-0", pool, "gate", [gate.path])
     gate.entered_sync(1)

@@ -176,6 +176,30 @@ def test_a_leaf_beyond_its_intensity_escalates_level_by_level_when_otp_would(wor
         reaches(works, name, "Running", reason="", restarts=0)
 
 
+def test_a_pool_that_its_supervisor_holds_gives_its_remote_worker_nothing_until_it_is_reset(
+    works: Works, pool: str
+) -> None:
+    works.make_pool(pool, scaling=ONE)
+    pod = start(works, pool)
+    supervise(works, pool, {"workerPool": pool}, intensity=0, period="2h")
+    reaches(works, pool, "Running", restarts=0)
+    name = f"box-{pool}"
+    remote = works.join_worker(pool, name)
+
+    def is_idle() -> bool:
+        return ((works.kube.find("workers", name) or {}).get("status") or {}).get("state") == "Idle"
+
+    eventually_sync(is_idle, LONG, f"worker {name} idle", LOOK)
+    crash(works, pod, 1)
+    remote.await_event("leaving the pool")
+    eventually_sync(lambda: f"the pool is paused: paused by supervisor {pool}" in remote.text(), LONG, "the wait", LOOK)
+    works.stop_all([process for process in works.processes if process is not remote])
+    works.make_task(f"{pool}-0", pool)
+    works.kube.patch("supervisors", pool, {"metadata": {"annotations": {ANNOTATION_RESET: "1"}}})
+    works.reaches(f"{pool}-0", "Succeeded")
+    assert works.status(f"{pool}-0")["worker"] == name
+
+
 def test_a_crash_is_told_with_worker_exit_code_and_reason_and_counted_once(works: Works, pool: str) -> None:
     works.make_pool(pool, scaling=ONE)
     supervise(works, pool, {"workerPool": pool}, intensity=5)

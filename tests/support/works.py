@@ -136,6 +136,11 @@ class Works:
         }
         return self.spawn(f"{pool}-{name}", "millpond.worker", ROOT, make_environment(known | settings))
 
+    def join_worker(self, pool: str, name: str, *words: str) -> Process:
+        """`millpond-worker join` on this host: an address, the pool, a name, and nothing else of the pool."""
+        where = ["--url", self.server.url, "--namespace", self.namespace, "--pool", pool, "--name", name]
+        return self.spawn(f"join-{name}", "millpond.worker", ROOT, {}, ["join", *where, *words])
+
     def start_worker_of_pod(self, pool: str, pod: Body | None = None, **settings: Any) -> Process:
         """A worker in the place of a pod that no node runs (the pool's only one, if none is given): its name, and what
         the operator tells it."""

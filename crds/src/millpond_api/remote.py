@@ -56,6 +56,7 @@ def make_rights(namespace: str, pool: str, *, limits: bool = False) -> Rights:
     own = (
         subjects.tasks_all(namespace, pool),
         f"mp.later.{where}.*",
+        subjects.due_all(namespace, pool),
         f"mp.events.task.{where}.*",
         f"mp.events.worker.{where}.*",
         f"mp.dead.{where}.>",

@@ -40,6 +40,8 @@ class PoolController:
         self.world = world
         self.rollouts = rollouts
         self.queue: WorkQueue[PoolKey] = WorkQueue("pools", self.reconcile, concurrency=8)
+        self._dismissed: set[PoolKey] = set()
+        """Pools that are gone, whose remote workers this process has told so: looked at once."""
         self.on_queue_ready: list[Callable[[PoolKey], None]] = []
         world.pools.subscribe(self._on_pool)
         world.deployments.subscribe(self._on_deployment)
@@ -85,6 +87,7 @@ class PoolController:
     async def _tell(self, key: PoolKey, settings: PoolSettings) -> None:
         """The workers outside the cluster know what those in pods have in their environment."""
         memory = self.world.memory[key]
+        self._dismissed.discard(key)
         if settings.says_the_same(memory.told):
             return
         if await told.tell(self.world.transport, key, settings):
@@ -100,8 +103,9 @@ class PoolController:
     async def _dismiss(self) -> None:
         """Remote workers of pools that are gone are told so: they finish what they run and take nothing new."""
         for key in await told.read_told(self.world.transport):
-            if await self._is_gone(key):
+            if key not in self._dismissed and await self._is_gone(key):
                 await told.tell(self.world.transport, key, PoolSettings(at=datetime.now(UTC), deleted=True))
+                self._dismissed.add(key)
 
     async def _is_gone(self, key: PoolKey) -> bool:
         """Whether the pool is ours to look after, and the API server itself says that there is none."""

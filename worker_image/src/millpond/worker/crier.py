@@ -39,9 +39,9 @@ _PLAIN = ("name", "function", "is_async", "wants_context", "version")
 class Crier:
     """`start` once connected; `changed` from any thread when a handler has been registered."""
 
-    def __init__(self, where: tuple[str, str, str], handlers: Registry) -> None:
+    def __init__(self, where: tuple[str, str, str], handlers: Registry, every: float = ANNOUNCE_EVERY) -> None:
         self._namespace, self._pool, self._worker = where
-        self._handlers = handlers
+        self._handlers, self._every = handlers, every
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -71,11 +71,11 @@ class Crier:
             self._loop.call_soon_threadsafe(self._news.set)
 
     async def run(self, transport: Transport) -> None:
-        """Announce now, at every change and every hour, for ever."""
+        """Announce now, at every change and every so often, for ever."""
         while True:
             self._news.clear()
             await self._announce(transport)
-            await happens(self._news, ANNOUNCE_EVERY)
+            await happens(self._news, self._every)
 
     async def _announce(self, transport: Transport) -> None:
         pause, said = Pause(), make_catalogue(self._handlers, self._worker)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 from millpond_api import subjects
+from millpond_api.catalogue import ANNOUNCE_EVERY
 from millpond_api.envelope import Envelope
 from millpond_api.events import NOT_RUNNING, CancelAsk, DrainAsk, RpcAnswer, utc_now
 from millpond_api.fairness import has_lanes
@@ -48,6 +49,9 @@ from millpond.worker.shop import Shop
 from millpond.worker.supervising import Kin, Supervision
 
 RECYCLING = "Recycling"
+REMOTE_ANNOUNCE = 60.0
+"""Seconds: a new template of the pool makes the operator forget what was announced. Its pods start and say it anew; a
+remote worker does not start again for an image."""
 RELEASE_TIMEOUT = 3.0
 """Seconds for giving back what runs, once the grace period is over: three requests to a server that answers."""
 FLUSH_TIMEOUT = 2.0
@@ -77,7 +81,7 @@ class Worker:
         self.verbs.add("cancel", CancelAsk, self._cancel)
         self.verbs.add("query", QueryAsk, self._query)
         self._why = ("Terminating", "the process was asked to stop")
-        self.crier = Crier(where, app.handlers)
+        self.crier = Crier(where, app.handlers, REMOTE_ANNOUNCE if settings.remote else ANNOUNCE_EVERY)
         self._wake, self._stop, self._hurry, self._quiet = (asyncio.Event() for _ in range(4))
         self.intake: Intake | None = None
         self._shelf: Shelf | None = None
