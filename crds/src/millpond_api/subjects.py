@@ -286,6 +286,20 @@ def rpc(namespace: str, pool: str, worker: str, verb: str) -> str:
     return f"mp.rpc.{namespace}.{pool}.{check_token(worker, 'worker')}.{verb}"
 
 
+SERVICE = "millpond-worker"
+"""The name of every worker as a NATS service (ADR-32)."""
+
+
+def service_asks(service_id: str) -> tuple[str, str, str]:
+    """What a service of this id hears: questions to all services, to all of its name, to it alone."""
+    return "$SRV.*", f"$SRV.*.{SERVICE}", f"$SRV.*.{SERVICE}.{check_token(service_id, 'service id')}"
+
+
+def service_ask(verb: str) -> str:
+    """A question (PING, INFO, STATS) to all workers."""
+    return f"$SRV.{verb}.{SERVICE}"
+
+
 class Address(NamedTuple):
     """What stands in a task-event, worker-event, beat or wake subject: (namespace, pool, name)."""
 

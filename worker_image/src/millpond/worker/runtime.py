@@ -35,6 +35,7 @@ from millpond.worker.clients import SharedClient
 from millpond.worker.conversation import Switchboard
 from millpond.worker.crier import Crier
 from millpond.worker.desk import Desk
+from millpond.worker.discovery import Discovery
 from millpond.worker.executors import Executors
 from millpond.worker.health import serve_health
 from millpond.worker.hosts import THREADS, Place
@@ -147,6 +148,7 @@ class Worker:
         shop.desk.add_verbs(self.verbs)
         self.intake = Intake(shop, self._on_change)
         await serve_rpc(transport, self._where, self.verbs)
+        await Discovery(self._where, self.board, self.verbs.names).serve(transport)
         await self.crier.listen(transport, self._on_catalogue)
         self._app.handlers.listeners.append(self._on_registered)
         stack.callback(self._app.handlers.listeners.remove, self._on_registered)
