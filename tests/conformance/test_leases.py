@@ -15,7 +15,7 @@ from millpond import (
     StaleLease,
 )
 from millpond.asking import Question, ask_worker
-from millpond.worker import errand
+from millpond.worker import errand, tenancy
 from millpond_api import subjects
 from millpond_api.leases import RENEW, LeaseAnswer, LeaseAsk
 
@@ -314,6 +314,23 @@ async def test_hooks_open_and_close_what_the_calls_of_a_lease_share(bed: Bed) ->
         assert await leased.call("line") == "line of ann"
     await bed.until(lambda: worker.state == "Idle")
     assert said == ["opened", "closed line of ann"]
+
+
+async def test_a_hook_that_never_ends_is_ended_and_the_slot_serves_the_next(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenancy, "HOOK_TIME", 0.3)
+    counting(bed)
+
+    @bed.app.lease_closed
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    await bed.start_worker("w1", **SHORT)
+    for _ in range(2):
+        async with bed.client.checkout("mill", timeout=START) as worker:
+            assert await worker.call("count") == 1
+    await bed.is_empty()
 
 
 async def test_a_lease_that_cannot_be_opened_says_why(bed: Bed) -> None:

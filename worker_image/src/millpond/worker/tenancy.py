@@ -8,7 +8,7 @@ word for the TTL), one that asks twice (a call runs once), and code that does no
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from millpond_api.envelope import Envelope
 from millpond_api.events import Parcel, TaskError, utc_now
@@ -28,6 +28,9 @@ from millpond.worker.board import Running
 from millpond.worker.calling import Job
 from millpond.worker.errand import Errand, Order
 from millpond.worker.shop import Shop
+
+HOOK_TIME = 30.0
+"""Seconds that what opens or closes a lease may take where the pool has no hard timeout."""
 
 
 @dataclass(eq=False)
@@ -209,10 +212,11 @@ class Tenancy:
         return LeaseAnswer(ttl=self._terms.ttl, parcel=parcel)
 
     async def _run_hook(self, handler: Handler) -> TaskError | None:
-        """Run it; its error, if it has one."""
+        """Run it; its error, if it has one. It has a time whatever the pool says: a slot waits for it."""
         envelope = Envelope(id=self._lease.id, handler=handler.name, enqueued=utc_now())
-        ended = await self._run(self._make_order(handler, envelope, b""), None)
-        return ended.error
+        order = self._make_order(handler, envelope, b"")
+        limits = replace(order.limits, hard=order.limits.hard or HOOK_TIME)
+        return (await self._run(replace(order, limits=limits), None)).error
 
     async def _run(self, order: Order, call: _Call | None) -> Ended:
         shop = self._shop
