@@ -156,7 +156,7 @@ class World:
     def add(self, version: str, state: str) -> None:
         self.made += 1
         name = f"{version}-{self.made}"
-        running = 1 if state in ("Busy", "Draining") else 0
+        running = 1 if state in ("Busy", "Leased", "Draining") else 0
         ready = state != "Starting"
         self.versions.setdefault(version, {})[name] = Candidate(name, state, running, ready=ready, version=version)
 
@@ -181,7 +181,7 @@ class World:
                     workers[name] = replace(worker, state="Idle", ready=True)
                 elif worker.state == "Idle":
                     workers[name] = replace(worker, state="Busy", in_flight=1)
-                elif worker.state == "Busy":
+                elif worker.state in ("Busy", "Leased"):
                     workers[name] = replace(worker, state="Idle", in_flight=0)
                 elif worker.state == "Draining":
                     workers[name] = replace(worker, state="Stopped", in_flight=0)
@@ -225,7 +225,10 @@ def test_every_rollout_ends_within_its_bounds_and_removes_nobody_busy(
     random = Random(seed)
     world = World(random, total, Rollout.model_validate(rollout))
     for _ in range(total):
-        world.add(random.choice(["old-1", "old-2"]), random.choice(["Starting", "Idle", "Busy", "Draining", "Stopped"]))
+        world.add(
+            random.choice(["old-1", "old-2"]),
+            random.choice(["Starting", "Idle", "Busy", "Leased", "Draining", "Stopped"]),
+        )
     world.versions.setdefault("new", {})
     world.replicas = {version: len(workers) for version, workers in world.versions.items()}
     for turn in range(40 * (total + 2)):
