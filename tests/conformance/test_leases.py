@@ -229,11 +229,12 @@ async def test_what_a_handler_raises_reaches_the_caller_and_the_lease_goes_on(be
 
 async def test_a_handler_in_a_process_of_its_own_is_refused_with_the_reason(bed: Bed) -> None:
     counting(bed)
+    await bed.start_worker("w1", **SHORT)
 
+    # Once the worker runs: nothing is to start processes for an app that only this test has.
     @bed.app.task("apart", isolation="process")
     def apart() -> None: ...
 
-    await bed.start_worker("w1", **SHORT)
     async with bed.client.checkout("mill", timeout=START) as worker:
         with pytest.raises(CallRefused, match="isolation: process"):
             await worker.call("apart")
