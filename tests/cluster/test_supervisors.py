@@ -166,8 +166,12 @@ def test_a_leaf_beyond_its_intensity_escalates_level_by_level_when_otp_would(wor
     assert status["lastRestarts"][0]["child"] == f"supervisor/{middle}"
     for name in (a, b):
         is_paused(works, name, leaf)
-    events = [one["message"] for one in works.kube.list("events") if one["reason"] == "SupervisorDegraded"]
-    assert any("2 restarts within 2h are more than intensity 1" in message for message in events), events
+
+    def is_told() -> bool:
+        events = [one["message"] for one in works.kube.list("events") if one["reason"] == "SupervisorDegraded"]
+        return any("2 restarts within 2h are more than intensity 1" in message for message in events)
+
+    eventually_sync(is_told, LONG, "the Event", LOOK)
 
     works.kube.patch("supervisors", root, {"metadata": {"annotations": {ANNOTATION_RESET: "1"}}})
     for name in (a, b):

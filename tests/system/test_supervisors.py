@@ -27,6 +27,12 @@ def ready_pod(stage: Stage, pool: str) -> Body:
     return stage.wait(lambda: pods[0] if len(pods := stage.pods(pool)) == 1 else None, f"one pod of {pool}")
 
 
+def wait_paused(stage: Stage, pool: str, why: str) -> None:
+    stage.wait(
+        lambda: why in condition(stage.kube.get("workerpools", pool), "Paused").get("message", ""), f"{pool} saying why"
+    )
+
+
 def test_sigkill_restarts_the_siblings_drained_and_beyond_the_intensity_pauses_all_and_loses_no_task(
     stage: Stage,
 ) -> None:
@@ -55,8 +61,7 @@ def test_sigkill_restarts_the_siblings_drained_and_beyond_the_intensity_pauses_a
     stage.say(stage.kube.kubectl("get", "supervisors"))
     for pool in ("work", "side"):
         stage.wait(lambda name=pool: not stage.pods(name), f"no worker of {pool}")
-        paused = condition(stage.kube.get("workerpools", pool), "Paused")
-        assert "paused by supervisor boss: 2 restarts within 1h are more than intensity 1" in paused["message"]
+        wait_paused(stage, pool, "paused by supervisor boss: 2 restarts within 1h are more than intensity 1")
     names = stage.submit("echo", ["a"], ["b"], ["c"])
     queued = stage.wait(lambda: stage.phases(names)["Queued"] == 3, "three tasks that wait")
     assert queued

@@ -126,10 +126,7 @@ class SupervisorController:
             key = PoolKey(namespace, pool)
             if order.ask is Ask.HOLD:
                 held[key] = order.why
-            elif (
-                key in self.world.pauses and order.ask is Ask.RESTART and see_pool(self.world, key).token != order.token
-            ):
-                # Until its new version is there: the old one would be scaled up for a moment, only to be replaced.
+            elif key in self.world.pauses and order.ask is Ask.RESTART and not self._is_made(key, order):
                 held[key] = self.world.pauses[key]
         for key in [key for key in self.world.pauses if key.namespace == namespace and key not in held]:
             del self.world.pauses[key]
@@ -141,8 +138,16 @@ class SupervisorController:
     async def _carry_out(self, key: PoolKey, order: Order) -> None:
         if order.ask is Ask.RESTART and self.world.restart_of(key) != order.token:
             await self._restart(key, order.token)
-        if order.is_late(_now()):
-            await kill_workers(self.world, self.replicas, key, keep=order.token if order.ask is Ask.RESTART else None)
+        if not order.is_late(_now()):
+            return
+        if order.ask is Ask.HOLD:
+            await kill_workers(self.world, self.replicas, key, keep=None)
+        elif self._is_made(key, order):
+            await kill_workers(self.world, self.replicas, key, keep=order.token)
+
+    def _is_made(self, key: PoolKey, order: Order) -> bool:
+        """Whether the pool's new version is there: what is killed or resumed before would come back in the old one."""
+        return see_pool(self.world, key).token == order.token
 
     async def _restart(self, key: PoolKey, token: str) -> None:
         patch = {"metadata": {"annotations": {ANNOTATION_RESTART: token}}}
