@@ -303,3 +303,20 @@ def test_children_that_are_missing_or_another_s_are_told_and_come_when_they_can(
     assert "is a child of supervisor" in status["children"][0]["message"]
     works.kube.delete("supervisors", f"{pool}-one")
     reaches(works, f"{pool}-two", "Running", reason="", childrenRunning="1/1")
+
+
+def test_brutal_kill_takes_a_sibling_s_worker_that_answers_no_drain(works: Works, pool: str) -> None:
+    a, b = f"{pool}-a", f"{pool}-b"
+    for name in (a, b):
+        works.make_pool(name, scaling=ONE)
+    start(works, a)
+    # Nobody runs in this pod: drained alone, it would stay for ever.
+    silent = pod_of(works, b)
+    tell(works, silent, state={"running": {}})
+    supervise(works, pool, {"workerPool": a}, {"workerPool": b, "shutdown": "BrutalKill"}, strategy="OneForAll")
+    reaches(works, pool, "Running", childrenRunning="2/2")
+    crash_next(works, a)
+    name = silent["metadata"]["name"]
+    eventually_sync(lambda: works.kube.find("pods", name) is None, LONG, "the end of the silent worker", LOOK)
+    start(works, b, silent)
+    reaches(works, pool, "Running", restarts=1, childrenRunning="2/2")
