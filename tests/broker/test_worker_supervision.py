@@ -96,12 +96,14 @@ async def test_more_crashes_than_the_intensity_end_the_worker_which_gives_back_w
     words = tmp_path / "termination-log"
     words.touch()
     gate = mill.gate("waiting")
-    worker = await mill.start("w1", app=APP, concurrency=3, restart_intensity=1, termination_log=words)
+    worker = await mill.start(
+        "w1", app=APP, concurrency=3, restart_intensity=1, restart_period=600, termination_log=words
+    )
     kept = await mill.client.submit(mill.queue.pool, "process.heed", [gate.path])
     await gate.entered()
     crashed = [await mill.client.submit(mill.queue.pool, "process.crash", ["segfault"]) for _ in range(2)]
     assert await worker.ended() == EXIT_CODE
-    said = "2 crashes of handler processes in 30s; the last: the handler's process was ended by SIGSEGV"
+    said = "2 crashes of handler processes in 600s; the last: the handler's process was ended by SIGSEGV"
     assert words.read_text().startswith(said)
     last = (await mill.states("w1"))[-1]
     assert (last.state, last.reason) == ("Failed", REASON)

@@ -13,7 +13,7 @@ def test_a_worker_beyond_its_pools_intensity_is_failed_with_the_crashes_in_words
     works: Works, pool: str, tmp_path: Path
 ) -> None:
     works.make_pool(
-        pool, scaling={"minWorkers": 1, "maxWorkers": 1}, supervision={"intensity": 1, "period": "60s"}, concurrency=2
+        pool, scaling={"minWorkers": 1, "maxWorkers": 1}, supervision={"intensity": 1, "period": "600s"}, concurrency=2
     )
     words = tmp_path / "termination-log"
     words.touch()
@@ -30,7 +30,9 @@ def test_a_worker_beyond_its_pools_intensity_is_failed_with_the_crashes_in_words
         return status if status["reason"] == REASON else None
 
     status = eventually_sync(failed, LONG, "a Worker that says why it ended", 0.1) or {}
-    said = f"exit code {EXIT_CODE}: 2 crashes of handler processes in 60s; the last: the handler's process was ended by"
+    said = (
+        f"exit code {EXIT_CODE}: 2 crashes of handler processes in 600s; the last: the handler's process was ended by"
+    )
     assert status["message"].startswith(said)
     assert status["exitCode"] == EXIT_CODE
     assert (status["transitions"][-1]["state"], status["transitions"][-1]["reason"]) == ("Failed", REASON)

@@ -101,8 +101,9 @@ class Supervision:
             await self._over.wait()
 
     def _is_blamed(self, culprit: str) -> bool:
+        # A second longer than the machine remembers, whose clock has whole ones: its two crashes must never count.
         now = self._now()
-        self._blamed = {task: at for task, at in self._blamed.items() if now - at <= self._flags.period}
+        self._blamed = {task: at for task, at in self._blamed.items() if now - at <= self._flags.period + 1}
         known = culprit in self._blamed
         self._blamed.setdefault(culprit, now)
         return known
