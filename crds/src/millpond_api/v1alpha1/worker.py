@@ -38,7 +38,7 @@ class WorkerTransition(Model):
     state: str = Field(description="The state it went to.")
     at: Timestamp = Field(description="When.")
     reason: str = Field(default="", description="Why.")
-    count: int = Field(default=1, description="How many Idle/Busy changes this entry stands for.")
+    count: int = Field(default=1, description="How many changes between Idle, Busy and Leased this entry stands for.")
 
 
 class WorkerStatus(Model):
