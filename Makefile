@@ -12,7 +12,7 @@ UV := $(shell command -v uv 2>/dev/null || echo $(MILLPOND_CACHE)/uv-$(UV_VERSIO
 RUN := $(UV) run --frozen --no-sync
 
 .PHONY: help setup demo demo-down test test-unit test-broker test-cluster test-system verify generate format \
-	bench bench-faults bench-leases bench-queue bench-queue-profile bench-reaction bench-scale bench-simulate bench-storm cluster-up cluster-down cluster-load images
+	bench bench-faults bench-leases bench-messages bench-queue bench-queue-profile bench-reaction bench-scale bench-simulate bench-storm cluster-up cluster-down cluster-load images
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -63,6 +63,9 @@ bench-queue: setup ## No-op tasks with results through one worker, beside taskiq
 
 bench-leases: setup ## Calls to a leased worker beside raw NATS requests, check-outs, and 10,000 of them amid kills (ARGS="--from-zero --pool NAME": a deployed pool)
 	@$(RUN) python -m bench.leases $(ARGS)
+
+bench-messages: setup ## Signals and queries to a running task beside raw NATS requests (1 min)
+	@$(RUN) python -m bench.messages $(ARGS)
 
 bench-queue-profile: setup ## Where the CPU of a no-op task goes in Millpond's worker (1 min)
 	@UV=$(UV) $(RUN) python -m bench.queue.profile $(ARGS)

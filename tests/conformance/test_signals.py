@@ -14,11 +14,17 @@ from tests.support.bed import START, Bed, Gate
 QUICK = RetryPolicy(max_attempts=3, initial=0.01, jitter=0.0)
 
 
-async def left_of(bed: Bed, task: Any) -> int:
-    """Messages that the task has left in both streams."""
+async def nothing_is_left(bed: Bed, task: Any) -> None:
+    """Of the task in both streams, soon."""
     where = bed.queue.namespace, bed.queue.pool, task.id
-    signals = await bed.transport.read_log(subjects.STREAM_SIGNALS, subjects.signals(*where))
-    return len(signals) + len(await bed.transport.read_log(subjects.STREAM_CHECKPOINTS, subjects.checkpoint(*where)))
+
+    async def look() -> bool:
+        signals = await bed.transport.read_log(subjects.STREAM_SIGNALS, subjects.signals(*where))
+        return not signals and not await bed.transport.read_log(
+            subjects.STREAM_CHECKPOINTS, subjects.checkpoint(*where)
+        )
+
+    await bed.until(look, "streams without the task")
 
 
 async def test_signals_before_the_start_and_while_it_runs_come_once_each_in_order(bed: Bed) -> None:
@@ -42,7 +48,7 @@ async def test_signals_before_the_start_and_while_it_runs_come_once_each_in_orde
     assert await task.result(timeout=START) == "done"
     assert seen == [("add", {"n": 1}), ("add", {"n": 2}), ("add", {"n": 3}), ("end", "done")]
     await bed.is_empty()
-    assert await left_of(bed, task) == 0
+    await nothing_is_left(bed, task)
     with pytest.raises(TaskEnded, match=r"has ended \(Succeeded\).*'late' was not sent"):
         await task.signal("late")
 
@@ -177,6 +183,11 @@ async def test_a_task_with_too_many_signals_refuses_more_until_a_checkpoint_says
         await task.signal("big", "x" * 70_000)
     await bed.start_worker("w1")
     await bed.until(lambda: bool(gate.runs), "the checkpoint")
+
+    async def has_room() -> bool:
+        return not await bed.transport.read_log(subjects.STREAM_SIGNALS, subject)
+
+    await bed.until(has_room, "room for more")
     await task.signal("more", 7)
     gate.open()
     assert await task.result(timeout=START) == 7
@@ -206,7 +217,7 @@ async def test_cancelling_ends_a_wait_for_signals(bed: Bed, plain: bool) -> None
         await again.result(timeout=START)
     await bed.is_empty()
     await bed.until(lambda: not bed.workers[0].worker.intake or not bed.workers[0].worker.intake.busy, "a free worker")
-    assert await left_of(bed, again) == 0
+    await nothing_is_left(bed, again)
     assert await task.result(timeout=START) is None
 
 

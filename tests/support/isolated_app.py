@@ -175,6 +175,22 @@ async def blocking_gate_async(ctx: Context, directory: str) -> str:
     return await blocking_async(600)
 
 
+async def echo_signals(ctx: Context) -> None:
+    """For the bench: says on NATS when it has taken a signal, and makes room now and then."""
+    ctx.query("alive")(lambda: True)
+    transport = (await ctx.client()).transport
+    async for one in ctx.signals:
+        if one.name == "end":
+            return
+        if one.name == "echo":
+            await transport.send(one.payload)
+            if one.sequence % 500 < 2:
+                await ctx.checkpoint(one.sequence)
+
+
+app.task("inline.echo-signals", isolation="inline")(echo_signals)
+
+
 async def recycle(ctx: Context) -> None:
     await ctx.recycle("the cache has grown too large")
 

@@ -64,6 +64,7 @@ def make_rights(namespace: str, pool: str, *, limits: bool = False) -> Rights:
         subjects.catalogue(namespace, pool),
         f"mp.limits.*.{where}.*",
         f"mp.parked.{where}.*",
+        f"mp.checkpoints.{where}.*",
         subjects.beats(namespace, pool),
         f"mp.rpc.{where}.*.*",
         subjects.wake_lanes(namespace, pool),
@@ -89,6 +90,8 @@ def make_rights(namespace: str, pool: str, *, limits: bool = False) -> Rights:
         subjects.wake_lanes(namespace, pool),
         subjects.beats(namespace, pool),
         f"mp.feed.task.{where}.*",
+        f"mp.signalled.{where}.*",
+        *subjects.service_asks("*"),
     )
     return Rights(publish, hear)
 
@@ -98,6 +101,7 @@ _READ = (
     subjects.STREAM_CATALOGUE,
     subjects.STREAM_PARKED,
     subjects.STREAM_OBJECTS,
+    subjects.STREAM_SIGNALS,
 )
 """Streams that are read by a range: there the request's body says of whom, so no subject can bound it to one pool."""
 
@@ -114,6 +118,7 @@ def _reads(namespace: str, pool: str) -> tuple[tuple[str, str], ...]:
         (subjects.STREAM_LIMITS, f"mp.limits.*.{where}.*"),
         (subjects.STREAM_SETTINGS, subjects.settings(namespace, pool)),
         (subjects.STREAM_DEAD, f"mp.dead.{where}.>"),
+        (subjects.STREAM_CHECKPOINTS, f"mp.checkpoints.{where}.*"),
     )
 
 

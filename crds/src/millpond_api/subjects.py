@@ -291,8 +291,9 @@ SERVICE = "millpond-worker"
 
 
 def service_asks(service_id: str) -> tuple[str, str, str]:
-    """What a service of this id hears: questions to all services, to all of its name, to it alone."""
-    return "$SRV.*", f"$SRV.*.{SERVICE}", f"$SRV.*.{SERVICE}.{check_token(service_id, 'service id')}"
+    """What a service of this id (`*`: any) hears: questions to all services, to all of its name, to it alone."""
+    alone = service_id if service_id == "*" else check_token(service_id, "service id")
+    return "$SRV.*", f"$SRV.*.{SERVICE}", f"$SRV.*.{SERVICE}.{alone}"
 
 
 def service_ask(verb: str) -> str:

@@ -264,7 +264,7 @@ class Attempt:
         """The outcome stands: its consequences, then the ack, which the log makes unnecessary to confirm."""
         await self.shop.journal.complete(self.envelope, event, self.delivery)
         if event.state in FINAL and self._may_have_spoken():
-            await self.shop.switchboard.forget(self.envelope.id)
+            self.shop.switchboard.forget(self.envelope.id)
         if self._place:
             # Whoever takes the place must not meet a handler that was told to stop and is still at it. One that
             # does not listen must not keep the place for ever.

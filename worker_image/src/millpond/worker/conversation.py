@@ -26,6 +26,9 @@ TELL_MOST, TELL_WITHIN = 6, 60.0
 """Notes that handlers may add to a worker's log of transitions in so many seconds: the log holds the last 32."""
 
 
+PURGE_PATIENCE = 2.0
+
+
 @dataclass(eq=False)
 class Switchboard:
     """What a worker's conversations share. `note` writes into its log of transitions, `recycle` drains and ends it."""
@@ -36,6 +39,7 @@ class Switchboard:
     recycle: Callable[[str], None]
     mails: set[Mail] = field(default_factory=set)
     _told: deque[float] = field(default_factory=deque)
+    _purging: set[asyncio.Task[None]] = field(default_factory=set)
 
     def wake(self) -> None:
         """After a reconnect: what was pushed meanwhile was not heard."""
@@ -52,17 +56,27 @@ class Switchboard:
         self.note(reason, message)
         return True
 
-    async def forget(self, task: str) -> None:
+    def forget(self, task: str) -> None:
         """The task has ended for good: its signals and its checkpoint go. Idempotent; what is missed goes by age."""
         namespace, pool, _ = self.where
         for stream, subject in (
             (subjects.STREAM_SIGNALS, subjects.signals(namespace, pool, task)),
             (subjects.STREAM_CHECKPOINTS, subjects.checkpoint(namespace, pool, task)),
         ):
-            await self.purge(stream, {"filter": subject})
+            self.purge(stream, {"filter": subject})
 
-    async def purge(self, stream: str, which: dict[str, object]) -> None:
-        """Remove messages that nobody needs any more."""
+    def purge(self, stream: str, which: dict[str, object]) -> None:
+        """Remove messages that nobody needs any more, beside everything else: a worker that may not has only waited."""
+        purging = asyncio.create_task(self._purge(stream, which))
+        self._purging.add(purging)
+        purging.add_done_callback(self._purging.discard)
+
+    async def close(self) -> None:
+        """What is being removed has a moment for it."""
+        if self._purging:
+            await asyncio.wait(self._purging, timeout=PURGE_PATIENCE)
+
+    async def _purge(self, stream: str, which: dict[str, object]) -> None:
         try:
             await self.transport.api(f"STREAM.PURGE.{stream}", which)
         except TransportError as error:
@@ -139,7 +153,7 @@ class Conversation:
             case "resume", _:
                 return await self._checkpoints.resume()
             case "checkpoint", (parcel, taken):
-                await self._forget_signals(await self._checkpoints.write(parcel, taken))
+                self._forget_signals(await self._checkpoints.write(parcel, taken))
             case "tell", (reason, message):
                 return self._board.tell(reason, message, asyncio.get_running_loop().time())
             case "recycle", reason:
@@ -153,11 +167,11 @@ class Conversation:
         self._board.mails.add(mail)
         await mail.open(position)
 
-    async def _forget_signals(self, position: Position) -> None:
+    def _forget_signals(self, position: Position) -> None:
         """What a stored checkpoint says is dealt with makes room for more."""
         if position.floor > self._purged:
             self._purged = position.floor
-            await self._board.purge(subjects.STREAM_SIGNALS, {"filter": self._signals, "seq": position.floor + 1})
+            self._board.purge(subjects.STREAM_SIGNALS, {"filter": self._signals, "seq": position.floor + 1})
 
 
 def _read_reply(name: str, reply: Replied | None) -> QueryAnswer:

@@ -131,6 +131,7 @@ class Worker:
         self._shelf = Shelf(self.board, journal.answer)
         _background(stack, self._shelf.run())
         self._switchboard = Switchboard(transport, self._where, self.announcer.note, self._recycle)
+        stack.push_async_callback(self._switchboard.close)
         shop = Shop(
             self.settings,
             self._app.handlers,
