@@ -21,6 +21,8 @@ from millpond_api.broker import QueueConfig
 from millpond_api.events import Beat, TaskEvent, WorkerEvent
 from millpond_api.lifecycle import WorkerState
 
+from tests.support.eventually import NOT_YET
+
 START = 60.0
 """Seconds that a step may take on a shared machine; an idle one takes milliseconds."""
 LOOK = 0.02
@@ -244,7 +246,7 @@ class Bed:
     async def until(self, probe: Callable[[], Any], what: str = "it", timeout: float = START) -> Any:
         """The first truthy value of `probe` (plain or async), by the ground's clock; AssertionError after `timeout`.
 
-        An assertion in the probe that fails means "not yet".
+        An assertion in the probe that fails means "not yet", and so does a request without an answer.
         """
         deadline = self.ground.now() + timeout
         while True:
@@ -254,7 +256,7 @@ class Bed:
                 seen = await found if inspect.isawaitable(found) else found
                 if seen:
                     return seen
-            except AssertionError as error:
+            except NOT_YET as error:
                 seen = error
             if self.ground.now() >= deadline:
                 raise AssertionError(f"{what} did not become true within {timeout} s; last seen: {seen!r}")

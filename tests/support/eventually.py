@@ -11,9 +11,13 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, overload
 
+from millpond.transport import Unconfirmed
+
 T = TypeVar("T")
 
 DEFAULT_TIMEOUT = 30.0
+NOT_YET = (AssertionError, Unconfirmed)
+"""What a look may end with and be repeated: a broker that stalled for five seconds has not answered, no more."""
 INTERVAL = 0.02
 """Seconds between looks: short beside a JetStream round trip on a busy machine (1 to 20 ms), cheap beside a core."""
 
@@ -29,7 +33,7 @@ async def eventually(probe: Callable[[], T], timeout: float = DEFAULT_TIMEOUT, w
 
 
 async def eventually(probe: Callable[[], Any], timeout: float = DEFAULT_TIMEOUT, what: str = "") -> Any:
-    """The first truthy value of `probe` (plain or async); an assertion inside it that fails means "not yet"."""
+    """The first truthy value of `probe` (plain or async); an assertion that fails, or no answer, means "not yet"."""
     deadline = time.monotonic() + timeout
     while True:
         seen: object
@@ -39,7 +43,7 @@ async def eventually(probe: Callable[[], Any], timeout: float = DEFAULT_TIMEOUT,
             if value:
                 return value
             seen = value
-        except AssertionError as error:
+        except NOT_YET as error:
             seen = error
         if time.monotonic() >= deadline:
             raise AssertionError(f"{what or 'it'} did not become true within {timeout} s; last seen: {seen!r}")
@@ -58,7 +62,7 @@ def eventually_sync(
             if value:
                 return value
             seen = value
-        except AssertionError as error:
+        except NOT_YET as error:
             seen = error
         if time.monotonic() >= deadline:
             raise AssertionError(f"{what or 'it'} did not become true within {timeout} s; last seen: {seen!r}")
