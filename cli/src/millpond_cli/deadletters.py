@@ -1,20 +1,16 @@
 """Dead letters for the command: asked of the SDK over NATS, told as rows and sentences.
 
 Owns the way from the command's options to `client.dead(…)` and what a letter looks like on a terminal. It decides
-nothing about a redrive: the SDK does. The SDK's errors become `CliError`, which are sentences already.
+nothing about a redrive: the SDK does.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from millpond_api.durations import format_duration
 
-from millpond_cli.errors import CliError
-from millpond_cli.forwarding import CONNECT_SECONDS, broker
-from millpond_cli.options import Target
+from millpond_cli.asking import Place, ask
 from millpond_cli.rows import Row, shorten
 
 if TYPE_CHECKING:
@@ -22,8 +18,6 @@ if TYPE_CHECKING:
     from millpond.letters import DeadLetter
 
 COLUMNS = ("TASK", "POOL", "HANDLER", "ATTEMPTS", "REDRIVES", "AGE", "ERROR", "MESSAGE")
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,21 +54,13 @@ class Letter:
     losses: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the letters are: over which NATS, in which pool (empty: all of the namespace)."""
-
-    target: Target
-    nats: str = ""
-
-
 def read_letters(place: Place, which: Which) -> list[Letter]:
     """Every letter that is meant, oldest first."""
 
     async def work(client: "Client") -> list[Letter]:
         return [_show(letter) async for letter in client.dead(which.pool).list(_filter(which))]
 
-    return _ask(place, work)
+    return ask(place, work)
 
 
 def read_letter(place: Place, which: Which) -> Letter:
@@ -86,7 +72,7 @@ def read_letter(place: Place, which: Which) -> Letter:
         note = await dead.losses(letter)
         return _show(letter, tuple(_loss(one) for one in note.workers) if note else ())
 
-    return _ask(place, work)
+    return ask(place, work)
 
 
 def redrive(place: Place, which: Which) -> list[tuple[Letter, str, str]]:
@@ -95,7 +81,7 @@ def redrive(place: Place, which: Which) -> list[tuple[Letter, str, str]]:
     async def work(client: "Client") -> list[tuple[Letter, str, str]]:
         return [(_show(one.letter), one.done, one.why) for one in await client.dead(which.pool).redrive(_filter(which))]
 
-    return _ask(place, work)
+    return ask(place, work)
 
 
 def purge(place: Place, which: Which) -> list[Letter]:
@@ -104,7 +90,7 @@ def purge(place: Place, which: Which) -> list[Letter]:
     async def work(client: "Client") -> list[Letter]:
         return [_show(letter) for letter in await client.dead(which.pool).purge(_filter(which))]
 
-    return _ask(place, work)
+    return ask(place, work)
 
 
 def letter_row(letter: Letter, now: datetime) -> Row:
@@ -113,22 +99,6 @@ def letter_row(letter: Letter, now: datetime) -> Row:
     name = letter.object or letter.task
     cells = (name, letter.pool, letter.handler, str(letter.attempts), str(letter.redrives), age, letter.error)
     return Row(letter.task, (*cells, shorten(letter.message, 100)))
-
-
-def _ask(place: Place, work: Callable[["Client"], Awaitable[T]]) -> T:
-    # 0.3 s on these imports: only commands that speak NATS pay for them.
-    from millpond.client import Client
-    from millpond.errors import MillpondError
-
-    async def run(url: str, namespace: str) -> T:
-        async with Client.connect(url, namespace=namespace, timeout=CONNECT_SECONDS) as client:
-            return await work(client)
-
-    with broker(place.target, place.nats) as (url, namespace):
-        try:
-            return asyncio.run(run(url, namespace))
-        except MillpondError as error:
-            raise CliError(str(error)) from error
 
 
 def _filter(which: Which) -> Any:

@@ -18,6 +18,7 @@ from millpond_cli.commands import (
     get,
     importing,
     logs,
+    messages,
     replay,
     simulate,
     submit,
@@ -68,6 +69,9 @@ app.command("explain")(explain.explain)
 app.command("replay")(replay.replay)
 app.command("simulate")(simulate.simulate)
 app.command("cancel")(cancel.cancel)
+app.command("signal")(messages.signal)
+app.command("query")(messages.query)
+app.command("workers")(messages.workers)
 app.command("unpin")(cancel.unpin)
 app.command("drain")(drain.drain)
 app.add_typer(dead.app, name="dead")

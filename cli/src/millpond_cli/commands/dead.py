@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 from millpond_api.events import utc_now
 
-from millpond_cli.deadletters import COLUMNS, Letter, Place, Which, letter_row, read_letter, read_letters
+from millpond_cli.asking import Place
+from millpond_cli.deadletters import COLUMNS, Letter, Which, letter_row, read_letter, read_letters
 from millpond_cli.deadletters import purge as throw_away
 from millpond_cli.deadletters import redrive as put_back
 from millpond_cli.errors import CliError
