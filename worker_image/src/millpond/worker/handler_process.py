@@ -1,7 +1,7 @@
 """A child process that handlers run in, as the worker sees it: a member of a pool, and a pipe to talk through.
 
 Owns the process, its pipe and the file that it writes its stacks to. It belongs to the main loop, which hears of its
-end; a conversation has a thread, because a pipe blocks. What is said to whom is `processes`', the inside is `child`.
+end; a conversation has a thread, because a pipe blocks. What is said is `process_run`'s, the inside is `child`.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
 """Runs handlers in child processes that can be killed: the worker's side of `isolation: process`.
 
-Owns the pool of those children and what is said to them. A job checks one out and in; one that ends in the middle of a
-handler (a crash, `os._exit`, the kernel out of memory) fails that one attempt, with what ended it, and the pool puts
-another in its place: in a slot that the pod's supervisor gives free again, so that it counts the crash. Children are
-forked from a server that has imported the app and runs no thread, so a new one takes milliseconds and the worker's own
-threads are never forked.
+Owns the pool of those children; what is said to one is `process_run`'s. A job checks one out and in; one that ends in
+the middle of a handler (a crash, `os._exit`, the kernel out of memory) fails that one attempt, with what ended it, and
+the pool puts another in its place: in a slot that the pod's supervisor gives free again, so that it counts the crash.
+Children are forked from a server that has imported the app and runs no thread, so a new one takes milliseconds and the
+worker's own threads are never forked.
 """
 
 import asyncio
