@@ -51,24 +51,7 @@ def make_rights(namespace: str, pool: str, *, limits: bool = False) -> Rights:
     `limits`: the pool has concurrency limits, or its handlers submit unique tasks. That takes two requests whose body
     says what is deleted, so that they can't be bound to one pool.
     """
-    where = f"{namespace}.{pool}"
     queue = subjects.pool_stream(namespace, pool)
-    own = (
-        subjects.tasks_all(namespace, pool),
-        f"mp.later.{where}.*",
-        subjects.due_all(namespace, pool),
-        f"mp.events.task.{where}.*",
-        f"mp.events.worker.{where}.*",
-        f"mp.dead.{where}.>",
-        subjects.stored_objects(namespace, pool),
-        subjects.catalogue(namespace, pool),
-        f"mp.limits.*.{where}.*",
-        f"mp.parked.{where}.*",
-        f"mp.checkpoints.{where}.*",
-        subjects.beats(namespace, pool),
-        f"mp.rpc.{where}.*.*",
-        subjects.wake_lanes(namespace, pool),
-    )
     asks = (
         f"CONSUMER.INFO.{queue}.*",
         f"CONSUMER.CREATE.{queue}.>",
@@ -76,24 +59,14 @@ def make_rights(namespace: str, pool: str, *, limits: bool = False) -> Rights:
         f"STREAM.INFO.{queue}",
         f"STREAM.MSG.GET.{queue}",
         f"STREAM.INFO.{subjects.STREAM_LIMITS}",
+        *(f"STREAM.PURGE.{stream}" for stream in _TIDIED),
         *(f"DIRECT.GET.{stream}" for stream in _READ),
         *(_UNBOUND if limits else ()),
-        *(f"DIRECT.GET.{stream}.{subject}" for stream, subject in _reads(namespace, pool)),
+        *(f"DIRECT.GET.{stream}.{subject}" for stream, subject in subjects.remote_reads(namespace, pool)),
     )
+    own = subjects.remote_publishes(namespace, pool)
     publish = (*own, *(f"$JS.API.{ask}" for ask in asks), f"$JS.ACK.{queue}.>")
-    hear = (
-        f"{subjects.remote_inbox(namespace, pool)}.>",
-        f"mp.rpc.{where}.*.*",
-        subjects.catalogue(namespace, pool),
-        subjects.settings(namespace, pool),
-        subjects.lanes_seen(namespace, pool),
-        subjects.wake_lanes(namespace, pool),
-        subjects.beats(namespace, pool),
-        f"mp.feed.task.{where}.*",
-        f"mp.signalled.{where}.*",
-        *subjects.service_asks("*"),
-    )
-    return Rights(publish, hear)
+    return Rights(publish, subjects.remote_hears(namespace, pool))
 
 
 _READ = (
@@ -104,22 +77,9 @@ _READ = (
     subjects.STREAM_SIGNALS,
 )
 """Streams that are read by a range: there the request's body says of whom, so no subject can bound it to one pool."""
-
-
+_TIDIED = (subjects.STREAM_SIGNALS, subjects.STREAM_CHECKPOINTS)
+"""What an ended task leaves there goes by a purge, whose body says of which task: no subject can bound that either."""
 _UNBOUND = (f"STREAM.PURGE.{subjects.STREAM_DELAYED}", f"STREAM.MSG.DELETE.{subjects.STREAM_PARKED}")
-
-
-def _reads(namespace: str, pool: str) -> tuple[tuple[str, str], ...]:
-    """Reads of one last message: the subject is part of the request's."""
-    where = f"{namespace}.{pool}"
-    return (
-        (subjects.STREAM_EVENTS, f"mp.events.*.{where}.*"),
-        (subjects.STREAM_CATALOGUE, subjects.catalogue(namespace, pool)),
-        (subjects.STREAM_LIMITS, f"mp.limits.*.{where}.*"),
-        (subjects.STREAM_SETTINGS, subjects.settings(namespace, pool)),
-        (subjects.STREAM_DEAD, f"mp.dead.{where}.>"),
-        (subjects.STREAM_CHECKPOINTS, f"mp.checkpoints.{where}.*"),
-    )
 
 
 def format_rights(rights: Rights) -> str:

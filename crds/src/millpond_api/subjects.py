@@ -301,6 +301,57 @@ def service_ask(verb: str) -> str:
     return f"$SRV.{verb}.{SERVICE}"
 
 
+def remote_publishes(namespace: str, pool: str) -> tuple[str, ...]:
+    """What a worker of this pool publishes, but for requests to JetStream, as patterns."""
+    where = f"{check_token(namespace, 'namespace')}.{check_token(pool, 'pool')}"
+    return (
+        tasks_all(namespace, pool),
+        f"mp.later.{where}.*",
+        due_all(namespace, pool),
+        f"mp.events.task.{where}.*",
+        f"mp.events.worker.{where}.*",
+        f"mp.dead.{where}.>",
+        stored_objects(namespace, pool),
+        catalogue(namespace, pool),
+        f"mp.limits.*.{where}.*",
+        f"mp.parked.{where}.*",
+        *conversations(namespace, pool).values(),
+        beats(namespace, pool),
+        f"mp.rpc.{where}.*.*",
+        wake_lanes(namespace, pool),
+    )
+
+
+def remote_hears(namespace: str, pool: str) -> tuple[str, ...]:
+    """What a remote worker of this pool subscribes to, as patterns."""
+    where = f"{namespace}.{pool}"
+    return (
+        f"{remote_inbox(namespace, pool)}.>",
+        f"mp.rpc.{where}.*.*",
+        catalogue(namespace, pool),
+        settings(namespace, pool),
+        lanes_seen(namespace, pool),
+        wake_lanes(namespace, pool),
+        beats(namespace, pool),
+        f"mp.feed.task.{where}.*",
+        f"mp.signalled.{where}.*",
+        *service_asks("*"),
+    )
+
+
+def remote_reads(namespace: str, pool: str) -> tuple[tuple[str, str], ...]:
+    """(stream, pattern) of what a worker of this pool reads one last message of."""
+    where = f"{namespace}.{pool}"
+    return (
+        (STREAM_EVENTS, f"mp.events.*.{where}.*"),
+        (STREAM_CATALOGUE, catalogue(namespace, pool)),
+        (STREAM_LIMITS, f"mp.limits.*.{where}.*"),
+        (STREAM_SETTINGS, settings(namespace, pool)),
+        (STREAM_CHECKPOINTS, f"mp.checkpoints.{where}.*"),
+        (STREAM_DEAD, f"mp.dead.{where}.>"),
+    )
+
+
 class Address(NamedTuple):
     """What stands in a task-event, worker-event, beat or wake subject: (namespace, pool, name)."""
 

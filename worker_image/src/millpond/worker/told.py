@@ -47,10 +47,8 @@ class End(enum.Enum):
 class Told:
     """`connect`, `await_open`, `check_name`, then `watch` beside the worker; `end` says afterwards why it ended."""
 
-    url: str
     where: tuple[str, str, str]
     transport: Transport
-    hooks: Hooks
     end: End = End.NONE
     why: str = ""
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -69,7 +67,7 @@ class Told:
             except Unconfirmed as error:
                 log.warning("waiting for NATS", url=redact_url(url), why=str(error))
                 continue
-            told = cls(url, where, transport, hooks)
+            told = cls(where, transport)
             hooks.reconnected = told._news.set
             hooks.error = told._on_error
             await transport.subscribe(subjects.settings(*where[:2]), told._on_settings)
