@@ -297,17 +297,22 @@ async def test_cancel_running_leaves_the_newest_alone(bed: Bed) -> None:
 
 async def test_a_failed_attempt_gives_its_place_to_the_next_in_line(bed: Bed) -> None:
     order: list[str] = []
+    gate = bed.gate()
 
     @bed.app.task("flaky", concurrency=1, retry=RetryPolicy(max_attempts=2, initial=0.6, jitter=0.0))
     async def flaky(label: str) -> str:
         order.append(label)
+        await gate.pass_through(label)
         if order.count(label) == 1 and label == "one":
             raise RuntimeError("again")
         return label
 
-    one = await bed.submit("flaky", "one")
-    two = await bed.submit("flaky", "two")
     await bed.start_worker("w1")
+    one = await bed.submit("flaky", "one")
+    await bed.until(lambda: order == ["one"], "the first running")
+    two = await bed.submit("flaky", "two")
+    await bed.until(lambda: is_parked(two), "the second in line")
+    gate.open()
     await asyncio.gather(one.result(timeout=START), two.result(timeout=START))
     assert order == ["one", "two", "one"]
     await bed.is_empty()
