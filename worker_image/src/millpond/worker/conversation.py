@@ -24,9 +24,8 @@ from millpond.worker.mail import Mail
 
 TELL_MOST, TELL_WITHIN = 6, 60.0
 """Notes that handlers may add to a worker's log of transitions in so many seconds: the log holds the last 32."""
-
-
 PURGE_PATIENCE = 2.0
+"""Seconds that a worker which ends gives to what it is still removing; the rest goes by age."""
 
 
 @dataclass(eq=False)
