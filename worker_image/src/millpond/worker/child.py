@@ -170,7 +170,6 @@ class _Child:
         self._number = 0
         self._control = Control()
         self._context: Context | None = None
-        self._stop_now: Any = None
         self._soft: SoftTimeout | None = None
         self._driver = Driver()
         self._loop: asyncio.AbstractEventLoop | None = None
