@@ -238,6 +238,19 @@ def test_a_hung_task_shows_in_its_workers_condition_and_its_progress_in_the_comm
     eventually_sync(lambda: hung().get("status") == "False", LONG, "its worker moving again", 0.1)
 
 
+def test_what_a_handler_tells_is_an_event_of_its_worker(works: Works) -> None:
+    make(works, "teller", "teller", ["DiskSlow", "writes take 2 s"])
+    worker = works.reaches("teller", "Succeeded")["worker"]
+
+    def told() -> list[Body]:
+        events = works.kube.list("events")
+        return [one for one in events if one["involvedObject"]["name"] == worker and one["reason"] == "DiskSlow"]
+
+    [event] = eventually_sync(told, LONG, "the Event")
+    assert (event["involvedObject"]["kind"], event["type"]) == ("Worker", "Normal")
+    assert (event["message"], event["count"]) == ("writes take 2 s", 1)
+
+
 class Screen:
     """What a terminal was sent."""
 

@@ -91,6 +91,11 @@ def gate_sync(ctx: Context, directory: str) -> str:
     return f"{os.environ['MILLPOND_WORKER']} attempt {ctx.attempt}"
 
 
+@app.task("teller")
+async def teller(ctx: Context, reason: str, message: str) -> bool:
+    return await ctx.tell(reason, message)
+
+
 @app.task("attentive")
 def attentive(ctx: Context, directory: str) -> str:
     """A plain function that looks whether it is cancelled."""

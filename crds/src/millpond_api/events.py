@@ -148,7 +148,10 @@ class TaskEvent(Wire):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerEvent(Record):
-    """One transition of a worker. `flips` counts changes between Idle, Busy and Leased that this event stands for."""
+    """One transition of a worker, or a word about one that changes no state.
+
+    `flips` counts changes between Idle, Busy and Leased that this event stands for.
+    """
 
     state: str
     at: datetime
@@ -156,6 +159,8 @@ class WorkerEvent(Record):
     message: str = ""
     flips: int = 1
     sequence: int = 0
+    told: bool = False
+    """A handler's word to the operator (`ctx.tell`): it becomes an Event of the Worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

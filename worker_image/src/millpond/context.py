@@ -148,7 +148,7 @@ class Context:
         return self._ask("resume").then(lambda found: default if found is None else open_parcel(found))
 
     def tell(self, reason: str, message: str = "") -> Pending[bool]:
-        """Have this worker's log of transitions say something: `reason` in CamelCase, as Kubernetes has it.
+        """Tell the operator something, which posts it as an Event of the Worker: `reason` in CamelCase, as there.
 
         False: dropped, because this worker has told too much lately (6 a minute; the log holds 32 entries).
         """

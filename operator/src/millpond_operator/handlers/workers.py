@@ -197,6 +197,9 @@ class WorkerController:
         status = make_worker_status(memory, before, datetime.now(UTC), time.monotonic())
         for reason, message in decide_news(status, before, memory.events):
             self.world.tell(body, "Worker", reason, message, warning=True)
+        for event in memory.events:
+            if event.told:
+                self.world.tell(body, "Worker", event.reason, event.message)
         # The steps that they tell are in the status now; a goodbye still says how the worker ended.
         memory.events = [event for event in memory.events[-1:] if event.state in WORKER_ENDED]
         self._put(key, body, status)

@@ -63,10 +63,11 @@ class Announcer:
         """A slot was taken or freed, by a task or a client."""
         self.change(state, AT_WORK[state])
 
-    def note(self, reason: str, message: str) -> None:
-        """Something worth keeping that changes no state."""
+    def note(self, reason: str, message: str, *, told: bool = False) -> None:
+        """Something worth keeping that changes no state; `told` by a handler, for the operator."""
         self._fold_flips()
-        self._queue.append(WorkerEvent(state=self._steady, at=utc_now(), reason=reason, message=message[:MOST_NOTE]))
+        said = message[:MOST_NOTE]
+        self._queue.append(WorkerEvent(state=self._steady, at=utc_now(), reason=reason, message=said, told=told))
         self._empty.clear()
         self._news.set()
 

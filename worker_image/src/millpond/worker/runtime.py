@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 from millpond_api import subjects
@@ -130,7 +131,7 @@ class Worker:
         self._limiter = Limiter(journal, self.settings.limits, self._app.handlers, hooks)
         self._shelf = Shelf(self.board, journal.answer)
         _background(stack, self._shelf.run())
-        self._switchboard = Switchboard(transport, self._where, self.announcer.note, self._recycle)
+        self._switchboard = Switchboard(transport, self._where, partial(self.announcer.note, told=True), self._recycle)
         stack.push_async_callback(self._switchboard.close)
         shop = Shop(
             self.settings,
