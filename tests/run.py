@@ -27,9 +27,9 @@ FOLDERS = {"broker": ("tests/broker", "tests/conformance")}
 """Where a tier's tests are, if not in the folder of its name alone."""
 STAGES = ((("unit", "broker"), ("cluster",)), (("system",),))
 """What runs side by side: the cluster tier mostly waits. The system tier measures, and has the machine to itself."""
-PASSES = {"system": (("-m", "not alone", "-n", "3"), ("-m", "alone"))}
-"""A tier in several pytests: those of its tests that hurt no neighbour run side by side (they mostly wait), then each
-that stops something shared, or measures, has the cluster to itself."""
+PASSES = {"broker": (("-n", "2"),), "system": (("-m", "not alone", "-n", "3"), ("-m", "alone"))}
+"""A tier's pytests. Broker tests mostly wait, on servers of their own process. Of the system tier those that hurt no
+neighbour run side by side; then each that stops something shared, or measures, has the cluster to itself."""
 NOTES, MORE_TO_COME = "MILLPOND_TESTS_NOTES", "MILLPOND_TESTS_MORE"
 """Variables for a tier of several passes: a folder that they share; and whether another pass follows, which wants the
 cluster as it is (`tests.support.kube`, which this file can't import: it runs before anything is known to work)."""

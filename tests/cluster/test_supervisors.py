@@ -267,6 +267,8 @@ def test_a_leader_killed_amid_a_restart_of_siblings_leaves_it_to_the_next(own_wo
     start(works, b, pods[b])
     status = reaches(works, "boss", "Running", restarts=1, childrenRunning="2/2")
     assert token() == first, "it was restarted once"
+    decisions = works.kube.get("workerpools", b)["status"]["decisions"]
+    assert [one["reason"] for one in decisions] == ["ScaleUp"], "the surge was nobody's to scale down"
     assert works.kube.get("workerpools", a)["metadata"].get("annotations") is None, "Kubernetes restarts what crashed"
     assert [entry["child"] for entry in status["lastRestarts"]] == [f"workerPool/{a}"]
     eventually_sync(lambda: len(works.kube.deployments(b)) == 1, LONG, "the new version alone", LOOK)

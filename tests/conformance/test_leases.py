@@ -88,15 +88,11 @@ async def test_clients_that_wait_are_served_first_come_first_served(bed: Bed) ->
     waiting = []
     for number in range(6):
         waiting.append(asyncio.create_task(wait_for_it(number)))
-        await bed.until(lambda count=number + 1: depth_is(bed, count), "the client in the queue")
+        await bed.holds(number + 1)
     await bed.start_worker("w1", **SHORT)
     await asyncio.gather(*waiting)
     assert served == list(range(6))
     await bed.is_empty()
-
-
-async def depth_is(bed: Bed, count: int) -> bool:
-    return await bed.depth() == count
 
 
 async def test_a_client_that_gives_up_leaves_nothing_in_the_queue(bed: Bed) -> None:
@@ -105,7 +101,7 @@ async def test_a_client_that_gives_up_leaves_nothing_in_the_queue(bed: Bed) -> N
             raise AssertionError("there is no worker")
     assert await bed.depth() == 0
     waits = asyncio.create_task(hold(bed))
-    await bed.until(lambda: depth_is(bed, 1), "the client in the queue")
+    await bed.holds(1)
     waits.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waits
@@ -198,7 +194,7 @@ async def test_a_lease_ends_at_its_longest_duration_however_well_it_is_renewed(b
 async def test_a_full_queue_refuses_a_client_at_once(bed: Bed) -> None:
     await bed.change_pool(max_depth=1)
     first = asyncio.create_task(hold(bed))
-    await bed.until(lambda: depth_is(bed, 1), "the client in the queue")
+    await bed.holds(1)
     with pytest.raises(QueueFull, match="maxDepth"):
         async with bed.client.checkout("mill", timeout=START):
             raise AssertionError("there is no room")
@@ -352,7 +348,7 @@ async def test_a_worker_that_dies_is_a_lost_lease_for_its_owner_and_nothing_for_
     first = await bed.start_worker("w1", **SHORT)
     async with bed.client.checkout("mill", timeout=START) as lost:
         waiting = asyncio.create_task(count_once(bed))
-        await bed.until(lambda: depth_is(bed, 2), "the waiting client")
+        await bed.holds(2)
         await bed.crash(first)
         await bed.start_worker("w2", **SHORT)
         assert await waiting == 1
@@ -385,7 +381,7 @@ async def test_a_worker_past_its_grace_period_ends_the_lease_for_its_owner(bed: 
         await bed.until(lambda: worker.lost, "the word of the end")
         with pytest.raises(LeaseLost, match="stopped before"):
             await worker.call("count")
-    assert await bed.depth() == 0
+    await bed.is_empty()
 
 
 async def test_a_leased_worker_says_so_with_its_owner_and_is_in_flight(bed: Bed) -> None:
@@ -416,7 +412,7 @@ async def test_a_lease_goes_into_the_class_of_its_name_where_there_is_one(bed: B
     counting(bed)
     await bed.change_pool(classes=("lease", "default"))
     held = asyncio.create_task(hold(bed))
-    await bed.until(lambda: depth_is(bed, 1), "the client in the queue")
+    await bed.holds(1)
     stored: Any = await bed.transport.api(
         f"STREAM.INFO.{subjects.pool_stream(bed.queue.namespace, 'mill')}", {"subjects_filter": ">"}
     )

@@ -218,13 +218,17 @@ class Bed:
         info: Any = await self.transport.api(f"STREAM.INFO.{name}")
         return int(info["state"]["messages"])
 
-    async def is_empty(self) -> None:
-        """Wait until nothing is left in the queue."""
+    async def holds(self, count: int) -> None:
+        """Wait until so many messages are in the queue: a result is told before its message is acknowledged."""
 
         async def look() -> bool:
-            return await self.depth() == 0
+            return await self.depth() == count
 
-        await self.until(look, "an empty queue")
+        await self.until(look, f"{count} messages in the queue")
+
+    async def is_empty(self) -> None:
+        """Wait until nothing is left in the queue."""
+        await self.holds(0)
 
     async def next_beat(self, worker: str = "*") -> Beat:
         """The next heartbeat of a worker."""

@@ -10,6 +10,7 @@ from millpond_api.v1alpha1.rollout import Canary, Rollout
 from millpond_operator.decisions.rollout import (
     Goal,
     Side,
+    count_without_surge,
     decide_drains,
     decide_raises,
     describe,
@@ -107,6 +108,23 @@ def test_old_workers_go_when_enough_others_serve(
 ) -> None:
     sides = [side("a", "old", *old), side("b", "new", *new, replicas=1)]
     assert decide_drains(sides, make_goal(2, Rollout(), canary=False)).get("a", ()) == steps
+
+
+@pytest.mark.parametrize(
+    ("old", "total", "desired", "asked"),
+    [
+        pytest.param(1, 2, 1, 1, id="a surge"),
+        pytest.param(3, 3, 3, 3, id="none yet"),
+        pytest.param(2, 3, 3, 3, id="an old one has gone already"),
+        pytest.param(5, 6, 2, 5, id="scaled up since"),
+        pytest.param(2, 3, 0, 2, id="nothing was ever written"),
+        pytest.param(3, 4, 9, 4, id="scaled down since"),
+    ],
+)
+def test_the_surge_of_a_dead_leader_is_not_what_scaling_asked_for(
+    old: int, total: int, desired: int, asked: int
+) -> None:
+    assert count_without_surge(old, total, desired) == asked
 
 
 def test_a_deleted_pool_lets_everyone_finish_and_go() -> None:

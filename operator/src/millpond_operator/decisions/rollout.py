@@ -61,6 +61,16 @@ def make_goal(total: int, rollout: Rollout, *, canary: bool) -> Goal:
     return Goal(total, share, kept, surge, unavailable)
 
 
+def count_without_surge(old: int, total: int, desired: int) -> int:
+    """Workers that scaling has asked for, where a rollout is found whose leader died before it wrote the number down.
+
+    `old`: replicas of the old versions, `total`: of all, some of them surge; `desired`: the last decision that was
+    written, which may be older than what was done. Counting the surge would scale the pool down at once: the new
+    version's worker, not ready yet, would go and come again.
+    """
+    return max(old, min(total, desired))
+
+
 def decide_raises(sides: Sequence[Side], goal: Goal) -> dict[str, int]:
     """New numbers of workers for versions that should have more: never beyond total + surge together."""
     there = sum(side.replicas for side in sides)

@@ -18,7 +18,14 @@ from millpond_operator.cluster.cache import Body
 from millpond_operator.cluster.workqueue import WorkQueue
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.decisions.canary import Finding, Seen, Verdict, decide_canary
-from millpond_operator.decisions.rollout import Goal, Side, decide_drains, describe, is_complete
+from millpond_operator.decisions.rollout import (
+    Goal,
+    Side,
+    count_without_surge,
+    decide_drains,
+    describe,
+    is_complete,
+)
 from millpond_operator.decisions.shrink import is_serving
 from millpond_operator.handlers.pool_status import PoolStatuses
 from millpond_operator.handlers.removing import Remover
@@ -93,12 +100,19 @@ class RolloutController:
             phase="Canary" if canary else "RollingOut",
             version=version,
             stable=stable,
-            workers=self.world.workers_asked(key),
+            workers=self._workers_asked(key, sum(one.replicas for one in others.values())),
             since=datetime.now(UTC),
         )
         memory.attempts.clear()
         log.info("rollout begins", pool=str(key), version=version, stable=stable, canary=canary)
         self.queue.add(key)
+
+    def _workers_asked(self, key: PoolKey, old: int) -> int:
+        """The number to keep to in a rollout that begins, or that another leader has begun."""
+        asked = self.world.rollout_of(key).workers
+        if asked is not None:
+            return asked
+        return count_without_surge(old, self.world.versions.total(key), self.world.status_of(key).desired)
 
     # ---- one step
 
