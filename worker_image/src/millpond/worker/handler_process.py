@@ -69,6 +69,8 @@ class HandlerProcess:
         self.closed: asyncio.Future[Death] = self._loop.create_future()
         self.tasks = self.memory = 0
         """How many handlers it has run, and the bytes that it held after the last one."""
+        self.server = 0
+        """How many servers had ended when it was asked for: which one it was forked from."""
         self.task = ""
         """The task whose handler it runs."""
         self._wanted = self._talking = False

@@ -52,7 +52,7 @@ class ProcessExecutor:
         self._pool: Pool[HandlerProcess] = Pool(self._fill, slots, warm=min(WARM, slots))
         self._vacant: asyncio.Queue[str | None] = asyncio.Queue()
         """Slots in which the supervisor wants a process; None: no more."""
-        self._server_lost = False
+        self._servers_lost = 0
         self._serving: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
@@ -117,14 +117,19 @@ class ProcessExecutor:
         settings = self.settings
         client = OwnClient(settings.nats_url, settings.namespace)
         plan = partial(child.Plan, settings.app, client, settings.process_memory)
-        loop = asyncio.get_running_loop()
+        loop, server = asyncio.get_running_loop(), self._servers_lost
         try:
             parts = await loop.run_in_executor(self._threads, make_parts, self._context, plan)
-        except (OSError, EOFError) as error:
+        except (EOFError, ConnectionError):
+            # The server ended while it was asked.
+            self._vacant.put_nowait(slot)
+            self._lose_server(server)
+            raise
+        except OSError as error:
             self._supervision.crashed(slot, f"a handler's process could not be started: {error!r}")
             raise
-        self._server_lost = False
         made = HandlerProcess(slot, parts, self._threads)
+        made.server = server
         made.closed.add_done_callback(lambda _: None if made.task else self._report(made))
         return made
 
@@ -135,8 +140,13 @@ class ProcessExecutor:
             self._vacant.put_nowait(ended.slot)
         else:
             self._supervision.crashed(ended.slot, _blame(death, ended.task), ended.task)
-        if death.orphaned and not self._server_lost:
-            self._server_lost = True
+        if death.orphaned:
+            self._lose_server(ended.server)
+
+    def _lose_server(self, server: int) -> None:
+        """The server of that number has ended: one crash, however many tell of it."""
+        if server == self._servers_lost:
+            self._servers_lost += 1
             self._supervision.crashed(SERVER, "the server that handlers' processes are forked from has ended")
 
 
