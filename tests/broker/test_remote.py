@@ -5,10 +5,12 @@ import re
 import signal
 from collections import Counter
 
+from millpond import TaskHandle
 from millpond_api import subjects
 from millpond_api.remote import PoolSettings
 
 from tests.support.eventually import eventually
+from tests.support.gate import Gate
 from tests.support.joining import join, make_told, tell
 from tests.support.workers import START, Mill, WorkerProcess
 
@@ -16,6 +18,15 @@ from tests.support.workers import START, Mill, WorkerProcess
 async def says(worker: WorkerProcess, text: str) -> None:
     """Its log holds the text."""
     await eventually(lambda: text in worker.text(), START, f"{worker.name} saying {text!r}")
+
+
+async def join_busy(mill: Mill) -> tuple[WorkerProcess, Gate, TaskHandle]:
+    """A worker that has joined, and a task of its that waits at the gate."""
+    await tell(mill, make_told(mill))
+    worker, gate = join(mill, "w1"), mill.gate("g")
+    task = await mill.client.submit(mill.queue.pool, "gate", [gate.path])
+    await gate.entered()
+    return worker, gate, task
 
 
 async def test_a_worker_that_knows_only_an_address_serves_the_pool_and_says_where_it_is(mill: Mill) -> None:
@@ -46,11 +57,7 @@ async def test_a_worker_that_waits_for_its_pool_stops_when_asked(mill: Mill) -> 
 
 
 async def test_changed_settings_are_taken_over_after_what_runs_has_finished(mill: Mill) -> None:
-    await tell(mill, make_told(mill))
-    worker = join(mill, "w1")
-    gate = mill.gate("g")
-    task = await mill.client.submit(mill.queue.pool, "gate", [gate.path])
-    await gate.entered()
+    worker, gate, task = await join_busy(mill)
     first = (await mill.next_beat("w1")).incarnation
     await tell(mill, make_told(mill, concurrency=5))
     await mill.reaches(worker, "Draining", passed=True)
@@ -80,11 +87,7 @@ async def test_what_is_about_the_machine_stays_its_own_when_the_pool_changes_it(
 
 
 async def test_a_drained_worker_finishes_what_it_runs_and_ends_with_zero(mill: Mill) -> None:
-    await tell(mill, make_told(mill))
-    worker = join(mill, "w1")
-    gate = mill.gate("g")
-    task = await mill.client.submit(mill.queue.pool, "gate", [gate.path])
-    await gate.entered()
+    worker, gate, task = await join_busy(mill)
     assert (await mill.ask(worker, "drain")).in_flight == 1
     left = await mill.client.submit(mill.queue.pool, "echo", [1])
     gate.open()
@@ -118,11 +121,7 @@ async def test_a_paused_pool_gives_its_worker_nothing(mill: Mill) -> None:
 
 
 async def test_sigkill_of_a_remote_worker_moves_its_task_to_another(mill: Mill) -> None:
-    await tell(mill, make_told(mill))
-    first = join(mill, "w1")
-    gate = mill.gate("g")
-    task = await mill.client.submit(mill.queue.pool, "gate", [gate.path])
-    await gate.entered()
+    first, gate, task = await join_busy(mill)
     first.kill()
     gate.open()
     await mill.start("w2")

@@ -17,9 +17,9 @@ from millpond_api.v1alpha1 import WorkerPoolSpec
 from millpond_operator.cluster_key import PoolKey
 from millpond_operator.resources.variables import make_settings
 
-from tests.support.workers import ROOT, Mill, WorkerProcess
+from tests.support.workers import LEASE, ROOT, Mill, WorkerProcess
 
-SPEC: dict[str, Any] = {"image": "none", "app": "tests.support.worker_app:app", "timeouts": {"lease": "2s"}}
+SPEC: dict[str, Any] = {"image": "none", "app": "tests.support.worker_app:app", "timeouts": {"lease": f"{LEASE:g}s"}}
 
 
 def make_told(mill: Mill, **spec: Any) -> PoolSettings:
